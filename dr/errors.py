@@ -1,6 +1,9 @@
-"""The four ways in which things go wrong. Knows nothing of where they are shown."""
+"""The ways in which things go wrong. Knows nothing of where they are shown."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class DrError(Exception):
@@ -25,3 +28,10 @@ class Refused(DrError):
 
 class Impossible(DrError):
     """A state that cannot be: our own bug. Carries the recent story and stops."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The end of a message about an unknown `word`: `" (did you mean 'roughness'?)"`, or nothing when none is close."""
+    by_folded = {choice.casefold(): choice for choice in choices}
+    close = get_close_matches(word.casefold(), by_folded, n=1)
+    return f" (did you mean {by_folded[close[0]]!r}?)" if close else ""

@@ -1,0 +1,62 @@
+"""The command line's door: words in, exit status out. Knows every error's status; knows no command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from dr.errors import BadInput, DrError, PeerLost, Refused
+
+COMPLETE, INCOMPLETE, BAD_INPUT, REFUSED, BUG = 0, 1, 2, 3, 70
+STATUSES: tuple[tuple[type[DrError], int], ...] = (
+    (BadInput, BAD_INPUT),
+    (Refused, REFUSED),
+    (PeerLost, INCOMPLETE),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs `dr WORDS` and gives its exit status. Whatever goes wrong ends in one line on stderr that begins `dr: `."""
+    from dr.cli.app import run
+
+    words = sys.argv[1:] if words is None else words
+    try:
+        return run(words)
+    except KeyboardInterrupt:
+        return say("interrupted", INCOMPLETE)
+    except BrokenPipeError:
+        return INCOMPLETE
+    except DrError as error:
+        return _report(error, words)
+    except Exception as error:
+        return _report_bug(error, words)
+
+
+def say(text: str, status: int) -> int:
+    """One line for the user, whatever `text` holds; gives the status back."""
+    print(f"dr: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _report(error: DrError, words: Sequence[str]) -> int:
+    for kind, status in STATUSES:
+        if isinstance(error, kind):
+            return say(str(error), status)
+    return _report_bug(error, words)
+
+
+def _report_bug(error: Exception, words: Sequence[str]) -> int:
+    """70: our own bug. The traceback is in the log file, and on the terminal with -v."""
+    if is_loud(words):
+        logging.getLogger("dr").exception("internal error")
+        import traceback
+
+        traceback.print_exception(error)
+    path = getattr(error, "log_path", None)
+    where = f"; the story is in {path}" if path else "; run it again with -v for the whole story"
+    return say(f"internal error, please report it: {type(error).__name__}: {error}{where}", BUG)
+
+
+def is_loud(words: Sequence[str]) -> bool:
+    return any(word == "--verbose" or (word[:1] == "-" and word[:2] != "--" and "v" in word) for word in words)

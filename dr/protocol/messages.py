@@ -12,6 +12,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from dr.protocol.version import SAMPLE_CHUNK
 from dr.scene.model import RenderSettings
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -73,6 +74,11 @@ class BucketWork(Struct, frozen=True, array_like=True):
     sample_begin: Count
     sample_end: Count
 
+    def __post_init__(self) -> None:
+        if self.sample_begin % SAMPLE_CHUNK or self.sample_begin >= self.sample_end:
+            found = f"{self.sample_begin} to {self.sample_end}"
+            raise ValueError(f"expected samples that begin at a multiple of {SAMPLE_CHUNK} and end later, found {found}")
+
 
 class Message(Struct, frozen=True, kw_only=True, tag_field="t", omit_defaults=True):
     """Base of all messages."""
@@ -129,6 +135,10 @@ class Setup(Message, tag="setup", kw_only=True):
     settings: RenderSettings
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)]
     codec: Codec = Codec.RAW
+
+    def __post_init__(self) -> None:
+        if self.channels != [channel for channel in Channel if channel in self.channels]:
+            raise ValueError(f"expected channels once each and in the order of tiles, found {', '.join(self.channels)}")
 
 
 class Get(Message, tag="get", kw_only=True):

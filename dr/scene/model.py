@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from dr.settings import ServerAddress as ServerAddress
+
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -20,6 +22,10 @@ RGB: TypeAlias = tuple[float, float, float]
 Point: TypeAlias = tuple[float, float, float]
 
 Pixels = Annotated[int, Meta(ge=1, le=65536)]
+
+MAX_INSTANCES = 1 << 20
+MAX_LIGHTS = 1 << 16
+MAX_EXTENT = 1e15  # metres from the origin; areas and volumes of what lies within fit a float32
 
 
 class ColorSpace(StrEnum):
@@ -217,12 +223,6 @@ class ViewSettings(Struct, frozen=True, kw_only=True):
 
     view_transform: str = "Standard"  # Standard, ACES 2.0 or Raw
     exposure: float = 0.0  # stops
-
-
-class ServerAddress(Struct, frozen=True, kw_only=True):
-    host: str
-    port: Annotated[int, Meta(ge=1, le=65535)] = 20204
-    enabled: bool = True
 
 
 class Scene(Struct, frozen=True, kw_only=True, eq=False):

@@ -52,7 +52,7 @@ INSTANCE = np.dtype(
         ("root", "i4"),  # row of SCENE.nodes where this mesh's tree begins
         ("object_id", "i4"),
         ("material", "i4"),
-        ("flags", "i4"),
+        ("mirrored", "i4"),  # to_world has a negative determinant
         ("pad", "i4", (4,)),
     ]
 )
@@ -111,8 +111,8 @@ LIGHT = np.dtype(
     [
         ("kind", "i4"),  # workers.kernels.lights.kinds
         ("triangle", "i4"),  # emissive triangle: row of SCENE.triangles
-        ("instance", "i4"),  # of that triangle; -1: world
         ("two_sided", "i4"),
+        ("hidden", "i4"),  # no ray hits it: light sampling alone must find it
         ("position", "f4", (3,)),  # point, spot; quad: corner; triangle: p0
         ("area", "f4"),
         ("edge_u", "f4", (3,)),  # quad and triangle
@@ -120,9 +120,9 @@ LIGHT = np.dtype(
         ("edge_v", "f4", (3,)),
         ("cos_outer", "f4"),
         ("normal", "f4", (3,)),  # quad, triangle: unit front; spot, directional: the way the light travels
-        ("probability", "f4"),  # of being chosen
+        ("probability", "f4"),  # of being chosen (emissive meshes are always flattened into the world)
         ("emission", "f4", (3,)),  # radiance, intensity or irradiance
-        ("pad", "f4"),
+        ("pad2", "f4"),
     ]
 )
 

@@ -174,3 +174,9 @@ def to_local(v, tangent, bitangent, n):  # type: ignore[no-untyped-def]
 def load3(array, i):  # type: ignore[no-untyped-def]
     """Row `i` of an array [any, 3] as a Vec3."""
     return vec3(array[i, 0], array[i, 1], array[i, 2])
+
+
+@kernel
+def load_vec3(field):  # type: ignore[no-untyped-def]
+    """A record's field of three float32 as a Vec3."""
+    return vec3(field[0], field[1], field[2])

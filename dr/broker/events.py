@@ -1,0 +1,118 @@
+"""What may happen to the broker: past facts that its loop reports. Knows no socket and decides nothing.
+
+The loop owns the ROUTER. It feeds each fact into `Broker.handle(event, now)`, where `now` is a monotonic clock in
+seconds, and carries out the commands that come back, in order. Connections are named by `endpoint` (what the monitor
+knows) and messages by `peer` (the routing id that the broker chose in `Dial`). A fact about a connection that the
+broker has given up already is ignored, so that late monitor events do no harm.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from dr.broker.job import Frame
+from dr.protocol.envelope import Payload
+from dr.protocol.messages import ServerMessage
+
+
+class ServerAdded(Struct, frozen=True):
+    """The user wants this server to take part; `endpoint` is what ZeroMQ dials."""
+
+    endpoint: str
+    name: str = ""  # shown until the server says its own
+
+
+class ServerRemoved(Struct, frozen=True):
+    """The user does not want this server any more. Its buckets go to others."""
+
+    endpoint: str
+    reason: str
+
+
+class ServerDied(Struct, frozen=True):
+    """A server's own process is known to be gone for good. Its buckets go to others; those that ran are suspects."""
+
+    endpoint: str
+    reason: str
+
+
+class FrameRequested(Struct, frozen=True):
+    """The scene is known: servers that are held already prepare it now. Once per broker."""
+
+    frame: Frame
+
+
+class DialSucceeded(Struct, frozen=True):
+    """The monitor saw the handshake succeed: the peer can be addressed."""
+
+    endpoint: str
+
+
+class DialRefused(Struct, frozen=True):
+    """The connection can never work (a refused key, an address that may not be dialled). Final for this server."""
+
+    endpoint: str
+    reason: str
+
+
+class ConnectionLost(Struct, frozen=True):
+    """The monitor saw the connection close or its handshake fail. The broker forgets the peer and dials again."""
+
+    endpoint: str
+    reason: str
+
+
+class SendFailed(Struct, frozen=True):
+    """A peer cannot be reached (EHOSTUNREACH). A full queue (EAGAIN) is the loop's to retry, not this."""
+
+    peer: bytes
+    reason: str
+
+
+class MessageReceived(Struct, frozen=True):
+    """A message that codec and envelope have accepted, with its payload frames, which the broker only passes on."""
+
+    peer: bytes
+    message: ServerMessage
+    payload: Payload = ()
+
+
+class PeerMisbehaved(Struct, frozen=True):
+    """A peer sent frames that are no message: the ProtocolError's text. Costs the peer its connection."""
+
+    peer: bytes
+    reason: str
+
+
+class AssetRead(Struct, frozen=True):
+    """The answer to `ReadAsset`: the bytes, or in `missing` why they cannot be had."""
+
+    peer: bytes
+    digest: bytes
+    offset: int
+    payload: Payload = ()
+    missing: str = ""
+
+
+class CancelRequested(Struct, frozen=True):
+    """The user (Ctrl-C, a time limit) or the client (no server can come any more) ends the render incomplete."""
+
+    reason: str
+
+
+Event: TypeAlias = (
+    ServerAdded
+    | ServerRemoved
+    | ServerDied
+    | FrameRequested
+    | DialSucceeded
+    | DialRefused
+    | ConnectionLost
+    | SendFailed
+    | MessageReceived
+    | PeerMisbehaved
+    | AssetRead
+    | CancelRequested
+)

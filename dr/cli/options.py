@@ -1,0 +1,72 @@
+"""The options of `dr render`, spelt and explained. Knows words; knows nothing of what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from dr.scene.model import PixelFilter
+
+PICTURE, FILES, FARM, RUN = "The picture", "The files", "Who renders", "The run"
+
+
+def _option(panel: str, help_text: str, *names: str, metavar: str | None = None, **limits: Any) -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=panel, show_default=False, **limits)
+
+
+Scene: TypeAlias = Annotated[
+    Path, typer.Argument(help="A .gltf, .glb or .scene.toml file.", metavar="SCENE", show_default=False)
+]
+
+Samples: TypeAlias = Annotated[int | None, _option(PICTURE, "Samples per pixel.", metavar="N", min=1)]
+Size: TypeAlias = Annotated[str | None, _option(PICTURE, "Pixels of the full frame.", metavar="WxH")]
+RegionOf: TypeAlias = Annotated[str | None, _option(PICTURE, "Render only this rectangle.", metavar="X,Y,W,H")]
+Camera: TypeAlias = Annotated[str | None, _option(PICTURE, "A camera by name or number.", metavar="NAME")]
+Seed: TypeAlias = Annotated[int | None, _option(PICTURE, "Chooses the noise.", metavar="N", min=0, max=(1 << 32) - 1)]
+MaxDepth: TypeAlias = Annotated[
+    int | None, _option(PICTURE, "Longest path; the camera ray counts as 1.", metavar="N", min=1)
+]
+Filter: TypeAlias = Annotated[PixelFilter | None, _option(PICTURE, "How a pixel weighs its surroundings.")]
+NoDefaultLight: TypeAlias = Annotated[
+    bool, _option(PICTURE, "Leave a scene without lights dark.", "--no-default-light")
+]
+
+Output: TypeAlias = Annotated[
+    list[Path] | None,
+    _option(FILES, "A .exr, .png or .jpg; may be repeated. Default: the scene's name with .exr.", "--output", "-o"),
+]
+Channels: TypeAlias = Annotated[
+    str | None,
+    _option(FILES, "Of beauty, alpha, depth, normal, albedo, object_id. Default: all.", metavar="A,B,..."),
+]
+ViewTransform: TypeAlias = Annotated[
+    str | None, _option(FILES, "Of .png and .jpg: Standard, 'ACES 2.0' or Raw.", metavar="NAME")
+]
+Exposure: TypeAlias = Annotated[float | None, _option(FILES, "Of .png and .jpg.", metavar="STOPS")]
+BucketLog: TypeAlias = Annotated[Path | None, _option(FILES, "One JSON line per bucket.", metavar="FILE")]
+
+Server: TypeAlias = Annotated[
+    list[str] | None, _option(FARM, "A running `dr serve`; may be repeated.", metavar="HOST:PORT")
+]
+Local: TypeAlias = Annotated[bool | None, _option(FARM, "Whether this machine renders, too.", "--local/--no-local")]
+LocalServers: TypeAlias = Annotated[
+    int | None, _option(FARM, "Servers on this machine. Default: one per NUMA node.", metavar="N", min=1, max=1024)
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    _option(FARM, "Render threads on this machine, in all. Default: one per CPU.", metavar="N", min=1, max=4096),
+]
+BucketSize: TypeAlias = Annotated[str | None, _option(FARM, "Side of a bucket in pixels.", metavar="N|auto")]
+BucketOrder: TypeAlias = Annotated[
+    str | None, _option(FARM, "spiral, hilbert, rows, columns, checker or random.", metavar="ORDER")
+]
+
+SettingsFile: TypeAlias = Annotated[Path | None, _option(RUN, "Another dr.toml.", "--settings", metavar="FILE")]
+Check: TypeAlias = Annotated[
+    bool, _option(RUN, "Report files, memory, cameras and servers; render nothing.", "--check")
+]
+Json: TypeAlias = Annotated[bool, _option(RUN, "One JSON object last on stdout.", "--json")]
+Quiet: TypeAlias = Annotated[bool, _option(RUN, "Say nothing but errors.", "--quiet", "-q")]
+Verbose: TypeAlias = Annotated[bool, _option(RUN, "Say everything, and where the log is.", "--verbose", "-v")]

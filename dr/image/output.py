@@ -1,0 +1,105 @@
+"""The finished picture becomes a file, whole or not at all. Knows folders and extensions; knows no pixel.
+
+A picture is written under another name in the same folder, brought to the disk and then renamed: an existing file is
+replaced only by a complete one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dr.errors import BadInput
+from dr.image.exr import encode_exr
+from dr.image.framebuffer import Picture
+from dr.image.png import encode_jpeg, encode_png
+from dr.protocol.messages import Channel
+from dr.scene.model import ViewSettings
+
+
+class Format(NamedTuple):
+    """`name` is OpenImageIO's; `encode` gives its description of the file and the pixels."""
+
+    name: str
+    side_limit: int  # pixels
+    needs: Channel | None
+    encode: Callable[[Picture, ViewSettings], tuple[Any, Any]]
+
+
+EXR = Format("openexr", 1 << 20, None, lambda picture, view: encode_exr(picture))
+PNG = Format("png", 1 << 20, Channel.BEAUTY, encode_png)
+JPEG = Format("jpeg", 65500, Channel.BEAUTY, encode_jpeg)  # JPEG_MAX_DIMENSION of libjpeg
+FORMATS = {".exr": EXR, ".png": PNG, ".jpg": JPEG, ".jpeg": JPEG}
+
+
+def check_output(path: Path, size: tuple[int, int] = (1, 1), channels: Collection[str] = tuple(Channel)) -> None:
+    """BadInput, before the render starts, when a picture of `size` with these channels cannot be written to `path`."""
+    form = _format(path)
+    if max(size) > form.side_limit:
+        raise BadInput(f"{path}: a {path.suffix} holds at most {form.side_limit} pixels a side, found {size}: use .exr")
+    if form.needs and form.needs not in channels:
+        raise BadInput(f"{path}: a {path.suffix} shows the channel {form.needs}, which is not rendered: use .exr")
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise BadInput(f"{path}: expected a file's name, found a folder or device")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise BadInput(f"{path}: the folder {folder} does not exist: make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: no permission to write in the folder {folder}")
+
+
+def write_picture(path: Path, picture: Picture, view: ViewSettings) -> None:
+    """Writes in the format of the extension. BadInput names the reason when the file could not be written."""
+    form = _format(path)
+    spec, pixels = form.encode(picture, view)
+    try:
+        with replacing(path) as temporary:
+            _write(form.name, temporary, spec, pixels)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot write the picture: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a temporary file that takes the place of `path` when the block ends well, and vanishes otherwise."""
+    target = path.resolve()  # a symbolic link stays one
+    temporary = target.with_name(f".dr-{secrets.token_hex(8)}.tmp")
+    temporary.touch(exist_ok=False)  # an OSError with a reason, which image libraries do not give
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> Format:
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise BadInput(
+            f"{path}: expected a name that ends in {', '.join(FORMATS)}, found {path.suffix or 'no extension'}"
+        )
+    return form
+
+
+def _write(name: str, path: Path, spec: Any, pixels: Any) -> None:
+    import OpenImageIO
+
+    file = OpenImageIO.ImageOutput.create(name)
+    if file is None:
+        raise OSError(OpenImageIO.geterror())
+    if not (file.open(str(path), spec) and file.write_image(pixels) and file.close()):
+        raise OSError(file.geterror())
+
+
+def _sync(path: Path) -> None:
+    """Brings the file to the disk, so that after a power cut there is the old picture or the new one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

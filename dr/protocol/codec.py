@@ -1,0 +1,71 @@
+"""Turns one message into the bytes of a header frame and back. Knows no payload, no socket and no peer.
+
+This is the only place where bytes from the wire are believed: whatever comes out has every field checked for type and
+range, whatever cannot be believed is a ProtocolError of one line. Unknown fields are ignored, so that a later version
+may add some; an unknown message is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import msgspec
+
+from dr.errors import ProtocolError
+from dr.protocol.messages import AnyMessage, ClientMessage, ServerMessage
+from dr.protocol.version import HEADER_BYTES
+
+MAX_ITEMS = 4096  # of one list or map; the longest list of a message is Cancel's
+_ERROR_CHARS = 300
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The header frame of a message. Raises ProtocolError when it would be larger than a peer accepts."""
+    header = _encoder.encode(message)
+    if len(header) > HEADER_BYTES:
+        name = type(message).__name__
+        raise ProtocolError(f"{name}: expected a header of at most {HEADER_BYTES} bytes, found {len(header)}; send less")
+    return header
+
+
+def decode_client(header: bytes | memoryview) -> ClientMessage:
+    """What a client said, as a server hears it."""
+    message: ClientMessage = _decode(header, ClientMessage)
+    return message
+
+
+def decode_server(header: bytes | memoryview) -> ServerMessage:
+    """What a server said, as a client hears it."""
+    message: ServerMessage = _decode(header, ServerMessage)
+    return message
+
+
+def _decode(header: bytes | memoryview, expected: Any) -> Any:
+    if len(header) > HEADER_BYTES:
+        raise ProtocolError(f"expected a header of at most {HEADER_BYTES} bytes, found {len(header)}")
+    try:
+        return msgspec.convert(_unpack(header), expected, strict=True, builtin_types=(bytes,))
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"expected a message, found {_one_line(error)}") from None
+
+
+def _unpack(header: bytes | memoryview) -> Any:
+    # Each length is bounded, because a 5-byte frame may announce a list of four billion.
+    return msgpack.unpackb(
+        header,
+        raw=False,
+        strict_map_key=True,
+        max_buffer_size=HEADER_BYTES,
+        max_str_len=HEADER_BYTES,
+        max_bin_len=HEADER_BYTES,
+        max_array_len=MAX_ITEMS,
+        max_map_len=MAX_ITEMS,
+        max_ext_len=0,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:_ERROR_CHARS]

@@ -1,0 +1,95 @@
+"""What the state may ask its loop to do. Knows nothing of how it is done."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from dr.protocol.envelope import Payload
+from dr.protocol.messages import BucketWork, Channel, ServerMessage
+from dr.scene.assets import Manifest
+from dr.scene.model import RenderSettings
+
+
+class Send(Struct, frozen=True):
+    """Delivers a message through the gate, however long it takes, or reports PeerUnreachable."""
+
+    peer: bytes
+    message: ServerMessage
+    payload: Payload = ()
+
+
+class ForgetPeer(Struct, frozen=True):
+    """Drops what still waits to be sent to a peer that holds this server no longer."""
+
+    peer: bytes
+
+
+class StoreChunk(Struct, frozen=True):
+    epoch: int
+    digest: bytes
+    offset: int
+    data: bytes
+
+
+class SealAsset(Struct, frozen=True):
+    """Checks the digest of a completely stored asset: AssetSealed or AssetRefused follows."""
+
+    epoch: int
+    digest: bytes
+
+
+class OpenManifest(Struct, frozen=True):
+    """Decodes a sealed asset: ManifestOpened or AssetRefused follows."""
+
+    epoch: int
+    digest: bytes
+
+
+class PrepareScene(Struct, frozen=True):
+    """Turns the stored assets into something to render: ScenePrepared or PreparationFailed follows."""
+
+    epoch: int
+    key: bytes  # digest of the manifest
+    manifest: Manifest
+    settings: RenderSettings
+
+
+class DropFrame(Struct, frozen=True):
+    """Gives back all that an epoch holds: stored assets, a running preparation, the prepared scene."""
+
+    epoch: int
+
+
+class RenderBucket(Struct, frozen=True, tag=True):
+    """Hands a bucket to an idle render thread."""
+
+    thread: int
+    epoch: int
+    bucket: BucketWork
+    channels: tuple[Channel, ...]
+
+
+class StopThread(Struct, frozen=True):
+    """Asks a render thread to give up its bucket within a pixel row: BucketStopped (or its tile) follows."""
+
+    thread: int
+
+
+class Exit(Struct, frozen=True):
+    """Ends the process: nothing is left to do."""
+
+
+Command: TypeAlias = (
+    Send
+    | ForgetPeer
+    | StoreChunk
+    | SealAsset
+    | OpenManifest
+    | PrepareScene
+    | DropFrame
+    | RenderBucket
+    | StopThread
+    | Exit
+)

@@ -1,0 +1,89 @@
+"""What a server needs of whatever makes pixels, and the shelf where prepared scenes stand. Knows no wire and no kernel."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dr.protocol.messages import BucketWork
+from workers.server.inside import PrepareJob
+
+Say: TypeAlias = Callable[[str], None]
+Film: TypeAlias = npt.NDArray[np.float32]  # [layer, height, width, plane], all channels in the order of `Channel`
+CancelFlag: TypeAlias = npt.NDArray[np.uint8]  # [1], not 0: give up
+
+
+class Scene(Protocol):
+    """A scene that can be rendered. `close` gives back what is shared with other processes; memory follows later."""
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Each method is called from a thread of its own; `prepare` is called for one job at a time."""
+
+    def start(self) -> None:
+        """Gets ready early whatever takes time. Called from the main thread, also between two renders."""
+
+    def warm_up(self, say: Say) -> None:
+        """Makes rendering possible at full speed. Raises DrError when this machine cannot."""
+
+    def prepare(self, job: PrepareJob, say: Say) -> Scene:
+        """Raises BadInput when the scene is bad, DrError when only this server cannot prepare it."""
+
+    def abandon(self) -> None:
+        """Ends a running `prepare` soon; it then raises. Called from another thread."""
+
+    def render(self, scene: Any, bucket: BucketWork, cancel: CancelFlag) -> Film | None:
+        """The bucket's film, or None when it was given up. Called from several threads at once."""
+
+    def close(self) -> None:
+        """Gives everything back; nothing is called after."""
+
+
+class Shelf:
+    """Prepared scenes by epoch, shared by the loop, the preparing thread and the render threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: set[int] = set()
+        self._scenes: dict[int, Scene] = {}
+
+    def expect(self, epoch: int) -> None:
+        with self._lock:
+            self._wanted.add(epoch)
+
+    def wants(self, epoch: int) -> bool:
+        with self._lock:
+            return epoch in self._wanted
+
+    def put(self, epoch: int, scene: Scene) -> bool:
+        """Keeps the scene, or closes it when its frame was dropped meanwhile."""
+        with self._lock:
+            if epoch in self._wanted:
+                self._scenes[epoch] = scene
+                return True
+        scene.close()
+        return False
+
+    def get(self, epoch: int) -> Scene | None:
+        with self._lock:
+            return self._scenes.get(epoch)
+
+    def drop(self, epoch: int) -> bool:
+        """Forgets the epoch; True when its scene was still being prepared."""
+        with self._lock:
+            wanted = epoch in self._wanted
+            self._wanted.discard(epoch)
+            scene = self._scenes.pop(epoch, None)
+        if scene:
+            scene.close()
+        return wanted and scene is None
+
+    def clear(self) -> None:
+        for epoch in tuple(self._wanted):
+            self.drop(epoch)

@@ -1,0 +1,294 @@
+"""Decides who holds a render server. Knows no clock, socket, file, thread or dice: `now` (seconds) and `seed` come in.
+
+    FREE -> (hello with want) LEASED -> (setup) FETCHING -> PREPARING -> READY -> (bye, unreachable, silent) FREE
+
+This file is about leases and the clients that wait for one; what happens under a lease is in workers.server.work.
+`handle` takes an event, `tick` the passing of time; both answer with commands in the order to carry out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from dr.errors import Impossible, ProtocolError
+from dr.protocol.envelope import Payload
+from dr.protocol.messages import (
+    Beat,
+    Boot,
+    Bucket,
+    Bye,
+    Cancel,
+    Chunk,
+    Drain,
+    ErrorMessage,
+    Grant,
+    Hello,
+    Kind,
+    NoLease,
+    Ping,
+    Pong,
+    ServerMessage,
+    Setup,
+    Welcome,
+)
+from dr.protocol.version import PROTOCOL_VERSION
+from workers.server import commands as do
+from workers.server import events as seen
+from workers.server.work import ERROR_CHARS, Limits, Owner, Work
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who this server is, as its `welcome` says."""
+
+    name: str
+    boot: Boot
+    kernels: str
+    threads: int
+    cpu: str = ""
+
+
+class Holder(Struct):
+    peer: bytes
+    name: str
+    lease: bytes
+    heard_s: float
+    beat_s: float  # when the next beat is due
+
+
+class Waiter(Struct):
+    name: str
+    heard_s: float
+
+
+class ServerState:
+    def __init__(self, identity: Identity, seed: bytes, limits: Limits | None = None) -> None:
+        """`seed` is secret: leases are derived from it."""
+        self.identity = identity
+        self.seed = seed
+        self.limits = limits or Limits()
+        self.out: list[do.Command] = []
+        self.work = Work(identity.threads, self.limits, self.out)
+        self.holder: Holder | None = None
+        self.waiters: dict[bytes, Waiter] = {}  # in order of arrival
+        self.leases = 0
+        self.stop_deadline_s: float | None = None
+        self.exited = False
+
+    def handle(self, event: seen.Event, now: float) -> list[do.Command]:
+        _REACTIONS[type(event)](self, event, now)
+        return self._finish(now)
+
+    def tick(self, now: float) -> list[do.Command]:
+        """What the time asks for; call it at `next_deadline` or later."""
+        for peer in [peer for peer, waiter in self.waiters.items() if now >= waiter.heard_s + self.limits.dead_s]:
+            del self.waiters[peer]
+        self.work.tick(now)
+        if self.holder:
+            self._tick_lease(self.holder, now)
+        return self._finish(now)
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do at the latest; None: never, unless something happens."""
+        deadlines = [waiter.heard_s + self.limits.dead_s for waiter in self.waiters.values()]
+        if self.holder:
+            deadlines += [self.holder.heard_s + self.limits.dead_s, self.holder.beat_s]
+            deadlines += [] if self.work.frames else [self.work.empty_since_s + self.limits.setup_s]
+        if self.stop_deadline_s is not None and not self.exited:
+            deadlines.append(self.stop_deadline_s)
+        return min((time for time in (*deadlines, self.work.next_deadline()) if time is not None), default=None)
+
+    def check(self) -> None:
+        """Raises Impossible when this state cannot be."""
+        owner = self.work.owner
+        holds = Owner(self.holder.peer, self.holder.lease) if self.holder else None
+        proofs = {
+            "the work belongs to the holder": owner == holds,
+            "a free server has no waiters": self.holder is not None or not self.waiters,
+            "the holder does not wait": self.holder is None or self.holder.peer not in self.waiters,
+            "the queue of waiters is bounded": len(self.waiters) <= self.limits.waiters,
+        }
+        for proof, true in proofs.items():
+            if not true:
+                raise Impossible(f"server state: expected that {proof}")
+        self.work.check()
+
+    def _finish(self, now: float) -> list[do.Command]:
+        self.work.start_buckets(now)
+        if self.stop_deadline_s is not None and not self.exited:
+            self.exited = now >= self.stop_deadline_s or not self.work.wanted
+            if self.exited:
+                self._release(now)
+                self.out.append(do.Exit())
+        commands = self.out.copy()
+        self.out.clear()
+        return commands
+
+    # -- what clients say -----------------------------------------------------------------------------------------
+
+    def _message_arrived(self, event: seen.MessageArrived, now: float) -> None:
+        if self.holder and self.holder.peer == event.peer:
+            self.holder.heard_s = now
+        elif event.peer in self.waiters:
+            self.waiters[event.peer].heard_s = now
+        try:
+            self._answer(event, now)
+        except ProtocolError as error:
+            self._message_refused(seen.MessageRefused(event.peer, str(error)), now)
+
+    def _answer(self, event: seen.MessageArrived, now: float) -> None:
+        match event.message:
+            case Hello() as hello:
+                self._hello(event.peer, hello, now)
+            case Ping() as ping:
+                self._send(event.peer, Pong(n=ping.n))
+            case ErrorMessage():
+                self._lose(event.peer, now)
+            case message if not self._holds(event.peer, message.lease):
+                self._send(event.peer, NoLease())
+            case Bye():
+                self._release(now)
+            case message:
+                _WORK[type(message)](self.work, message, event.payload, now)
+
+    def _holds(self, peer: bytes, lease: bytes) -> bool:
+        return self.holder is not None and self.holder.peer == peer and self.holder.lease == lease
+
+    def _message_refused(self, event: seen.MessageRefused, now: float) -> None:
+        self._refuse(event.peer, "protocol", event.error)
+        self._lose(event.peer, now)
+
+    def _peer_unreachable(self, event: seen.PeerUnreachable, now: float) -> None:
+        self._lose(event.peer, now)
+
+    def _hello(self, peer: bytes, hello: Hello, now: float) -> None:
+        """Whoever says hello is welcomed; one who wants this server gets it, waits for it, or is told why not."""
+        wants = hello.want and hello.kind is Kind.CONTROL
+        refusal = self._refusal(hello, peer) if wants else None
+        held = self.holder is not None and self.holder.peer == peer
+        if wants and not refusal and self.holder and not held:
+            self.waiters.setdefault(peer, Waiter(hello.name, now))
+        self._welcome(peer)
+        if refusal:
+            self._refuse(peer, *refusal)
+        elif wants and self.holder is None:
+            self._grant(peer, hello.name, now)
+        elif wants and self.holder and held:
+            self._send(peer, Grant(lease=self.holder.lease, threads=self.identity.threads))
+
+    def _refusal(self, hello: Hello, peer: bytes) -> tuple[str, str] | None:
+        """(code, text) when this client shall not have this server."""
+        mine = self.identity
+        if hello.version != PROTOCOL_VERSION:
+            return "version", f"{mine.name} speaks protocol {PROTOCOL_VERSION}, the client {hello.version}; update one"
+        if hello.kernels and hello.kernels != mine.kernels:
+            versions = f"{mine.name} has {mine.kernels[:16]}, the client {hello.kernels[:16]}"
+            return "kernels", f"the code that decides pixels differs: {versions}; install the same version on both"
+        if self.stop_deadline_s is not None:
+            return "draining", f"{mine.name} is stopping"
+        if len(self.waiters) >= self.limits.waiters and peer not in self.waiters:
+            return "queue", f"{mine.name} has {self.limits.waiters} clients waiting already; try again later"
+        return None
+
+    def _welcome(self, peer: bytes) -> None:
+        mine = self.identity
+        holder = self.holder if self.holder and self.holder.peer != peer else None
+        welcome = Welcome(
+            version=PROTOCOL_VERSION,
+            kernels=mine.kernels,
+            boot=mine.boot,
+            name=mine.name,
+            threads=mine.threads,
+            cpu=mine.cpu,
+            busy=holder is not None,
+            holder=holder.name if holder else "",
+            queue_pos=list(self.waiters).index(peer) + 1 if peer in self.waiters else 0,
+        )
+        self._send(peer, welcome)
+
+    # -- leases ---------------------------------------------------------------------------------------------------
+
+    def _grant(self, peer: bytes, name: str, now: float) -> None:
+        self.leases += 1
+        lease = hashlib.sha256(self.seed + self.leases.to_bytes(8, "big")).digest()[:8]
+        self.holder = Holder(peer, name, lease, heard_s=now, beat_s=now + self.limits.beat_s)
+        self.work.begin(Owner(peer, lease), now)
+        self._send(peer, Grant(lease=lease, threads=self.identity.threads))
+
+    def _tick_lease(self, holder: Holder, now: float) -> None:
+        silent = now >= holder.heard_s + self.limits.dead_s
+        useless = not self.work.frames and now >= self.work.empty_since_s + self.limits.setup_s
+        if silent or useless:
+            self._release(now)
+            self._send(holder.peer, NoLease())
+        elif now >= holder.beat_s:
+            holder.beat_s = now + self.limits.beat_s
+            self._send(holder.peer, Beat(lease=holder.lease, queued=len(self.work.queue), running=self.work.wanted))
+
+    def _lose(self, peer: bytes, now: float) -> None:
+        """This peer is gone, or ought to be."""
+        self.waiters.pop(peer, None)
+        if self.holder and self.holder.peer == peer:
+            self._release(now)
+
+    def _release(self, now: float) -> None:
+        """The lease ends and nothing of it stays. The next waiter, if any, holds this server."""
+        if self.holder:
+            self.work.end(now)
+            self.out.append(do.ForgetPeer(self.holder.peer))
+            self.holder = None
+        if self.waiters:
+            peer = next(iter(self.waiters))
+            self._grant(peer, self.waiters.pop(peer).name, now)
+
+    def _stop_requested(self, event: seen.StopRequested, now: float) -> None:
+        if self.stop_deadline_s is not None:
+            return
+        self.stop_deadline_s = now + self.limits.drain_s
+        for peer in self.waiters:
+            self._refuse(peer, "draining", f"{self.identity.name} is stopping")
+        self.waiters.clear()
+        self.work.drain()
+        if self.holder:
+            self._send(self.holder.peer, Drain(lease=self.holder.lease))
+
+    def _send(self, peer: bytes, message: ServerMessage) -> None:
+        self.out.append(do.Send(peer, message))
+
+    def _refuse(self, peer: bytes, code: str, text: str) -> None:
+        self._send(peer, ErrorMessage(code=code, text=text[:ERROR_CHARS]))
+
+
+def _to_work(method: Callable[[Work, Any, float], None]) -> Callable[[ServerState, Any, float], None]:
+    return lambda state, event, now: method(state.work, event, now)
+
+
+_REACTIONS: dict[type, Callable[[ServerState, Any, float], None]] = {
+    seen.MessageArrived: ServerState._message_arrived,
+    seen.MessageRefused: ServerState._message_refused,
+    seen.PeerUnreachable: ServerState._peer_unreachable,
+    seen.StopRequested: ServerState._stop_requested,
+    seen.AssetSealed: _to_work(Work.asset_sealed),
+    seen.AssetRefused: _to_work(Work.asset_refused),
+    seen.ManifestOpened: _to_work(Work.manifest_opened),
+    seen.ThreadStarted: _to_work(Work.thread_started),
+    seen.TileRendered: _to_work(Work.tile_rendered),
+    seen.BucketStopped: _to_work(Work.bucket_stopped),
+    seen.BucketFailed: _to_work(Work.bucket_failed),
+    seen.KernelsWarmed: _to_work(Work.kernels_warmed),
+    seen.KernelsRefused: _to_work(Work.kernels_refused),
+    seen.KernelsProgressed: _to_work(Work.kernels_progressed),
+    seen.ScenePrepared: _to_work(Work.scene_prepared),
+    seen.PreparationFailed: _to_work(Work.preparation_failed),
+    seen.PreparationProgressed: _to_work(Work.preparation_progressed),
+}
+
+_WORK: dict[type, Callable[[Work, Any, Payload, float], None]] = {
+    Setup: Work.setup,
+    Chunk: Work.chunk,
+    Bucket: Work.bucket,
+    Cancel: Work.cancel,
+}

@@ -1,0 +1,319 @@
+"""Decides about frames, buckets and render threads while one client holds the server. Knows no clock and no socket.
+
+Render threads are numbers: idle, or running one bucket. A thread outlives leases and frames: a bucket that nobody wants
+any more keeps its thread until the kernel has noticed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from dr.errors import Impossible, ProtocolError
+from dr.protocol.envelope import Payload
+from dr.protocol.messages import (
+    Bucket,
+    BucketWork,
+    Cancel,
+    Chunk,
+    Failed,
+    Get,
+    Progress,
+    Ready,
+    ServerMessage,
+    Setup,
+    Tile,
+)
+from workers.server import commands as do
+from workers.server import events as seen
+from workers.server.frame import Frame, FrameState
+
+MAX_FRAMES = 2
+ERROR_CHARS = 2000
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Patience, and what an admitted client may cost this server."""
+
+    beat_s: float = 0.25
+    dead_s: float = 3.0  # without a word from the holder, or from one who waits
+    setup_s: float = 30.0  # a lease without a frame
+    drain_s: float = 0.5  # for running buckets, after a request to stop
+    bucket_s: float = 24 * 3600.0
+    waiters: int = 64
+    queued_buckets: int = 65536
+    scene_bytes: int = 1 << 40
+
+
+class Owner(Struct, frozen=True):
+    """Whom all this work is for."""
+
+    peer: bytes
+    lease: bytes
+
+
+class Running(Struct):
+    """What a render thread is doing. `wanted` turns False when nobody waits for its tile any more."""
+
+    frame: Frame
+    bucket: BucketWork
+    begun_s: float
+    wanted: bool = True
+
+
+class Work:
+    """All that happens under a lease. Commands are appended to `out`, in the order to carry out."""
+
+    def __init__(self, threads: int, limits: Limits, out: list[do.Command]) -> None:
+        self.threads = threads
+        self.limits = limits
+        self.out = out
+        self.owner: Owner | None = None
+        self.frames: dict[int, Frame] = {}  # by epoch, oldest first
+        self.queue: deque[tuple[Frame, BucketWork]] = deque()
+        self.idle: list[int] = []
+        self.running: dict[int, Running] = {}
+        self.empty_since_s = 0.0  # when there was a frame last
+        self.warm = False
+        self.kernels_error = ""
+        self.draining = False
+
+    def begin(self, owner: Owner, now: float) -> None:
+        self.owner = owner
+        self.empty_since_s = now
+
+    def end(self, now: float) -> None:
+        """Nothing of the lease stays: frames and buckets are dropped, kernels stopped."""
+        for frame in list(self.frames.values()):
+            self._drop_frame(frame, now)
+        self.owner = None
+
+    def drain(self) -> None:
+        """Takes nothing new from now on; what runs may end."""
+        self.draining = True
+        self.queue.clear()
+
+    def tick(self, now: float) -> None:
+        for thread, run in self.running.items():
+            if run.wanted and now >= run.begun_s + self.limits.bucket_s:
+                self._stop(thread, run)
+                self._fail_bucket(run.frame, run.bucket, f"took longer than {self.limits.bucket_s:g} s")
+
+    def next_deadline(self) -> float | None:
+        return min((run.begun_s + self.limits.bucket_s for run in self.running.values() if run.wanted), default=None)
+
+    @property
+    def wanted(self) -> int:
+        """How many buckets are being rendered that somebody waits for."""
+        return sum(run.wanted for run in self.running.values())
+
+    def check(self) -> None:
+        """Raises Impossible when this state cannot be."""
+        queued = {id(frame) for frame, _ in self.queue}
+        ready = {id(frame) for frame in self.frames.values() if frame.state is FrameState.READY}
+        threads = [*self.idle, *self.running]
+        live = (self.frames.get(run.frame.epoch) is run.frame for run in self.running.values() if run.wanted)
+        proofs = {
+            "without a lease there is no frame": self.owner is not None or not self.frames,
+            "at most two frames live": len(self.frames) <= MAX_FRAMES,
+            "only buckets of ready frames wait": queued <= ready,
+            "a thread is idle or running one bucket": len(set(threads)) == len(threads) <= self.threads,
+            "no bucket waits beside an idle thread": not (self.queue and self.idle),
+            "every wanted bucket belongs to a live frame": all(live),
+        }
+        for proof, holds in proofs.items():
+            if not holds:
+                raise Impossible(f"server work: expected that {proof}")
+
+    # -- frames ---------------------------------------------------------------------------------------------------
+
+    def setup(self, setup: Setup, payload: Payload, now: float) -> None:
+        if setup.epoch in self.frames or self.draining:
+            return
+        if len(set(setup.channels)) != len(setup.channels):
+            raise ProtocolError(f"setup: expected each channel once, found {', '.join(setup.channels)}")
+        if len(self.frames) >= MAX_FRAMES:
+            self._drop_frame(next(iter(self.frames.values())), now)
+        frame = self.frames[setup.epoch] = Frame(setup)
+        frame.fetching.want([(setup.manifest, setup.manifest_bytes)])
+        self._ask(frame)
+
+    def _ask(self, frame: Frame) -> None:
+        for part in frame.fetching.next_parts():
+            self._tell(frame, Get, digest=part.digest, offset=part.offset, n=part.n)
+
+    def chunk(self, chunk: Chunk, payload: Payload, now: float) -> None:
+        frame = self.frames.get(chunk.epoch)
+        if frame is None:
+            return
+        if chunk.missing:
+            self._fail_frame(frame, f"{frame.asset_name(chunk.digest)}: {chunk.missing}", True, now)
+            return
+        data = b"".join(payload)
+        complete = frame.fetching.receive(chunk.digest, chunk.offset, len(data))
+        self.out.append(do.StoreChunk(frame.epoch, chunk.digest, chunk.offset, data))
+        if complete:
+            self.out.append(do.SealAsset(frame.epoch, chunk.digest))
+        self._ask(frame)
+
+    def asset_sealed(self, event: seen.AssetSealed, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame is None:
+            return
+        frame.fetching.seal(event.digest)
+        if frame.manifest is None:
+            self.out.append(do.OpenManifest(frame.epoch, event.digest))
+        elif frame.fetching.complete:
+            self._prepare(frame, now)
+
+    def asset_refused(self, event: seen.AssetRefused, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame:
+            self._fail_frame(frame, event.error, False, now)
+
+    def manifest_opened(self, event: seen.ManifestOpened, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame is None:
+            return
+        frame.manifest = event.manifest
+        size = sum(asset.size for asset in event.manifest.assets)
+        if size > self.limits.scene_bytes:
+            error = f"expected a scene of at most {self.limits.scene_bytes} bytes, found {size}"
+            self._fail_frame(frame, error, False, now)
+            return
+        empty = frame.fetching.want((asset.digest, asset.size) for asset in event.manifest.assets)
+        self.out += [do.SealAsset(frame.epoch, digest) for digest in empty]
+        self._ask(frame)
+        if frame.fetching.complete:
+            self._prepare(frame, now)
+
+    def _prepare(self, frame: Frame, now: float) -> None:
+        if frame.manifest is None:
+            raise Impossible(f"frame {frame.epoch}: prepared without a manifest")
+        frame.move(FrameState.PREPARING)
+        if self.kernels_error:
+            self._fail_frame(frame, self.kernels_error, False, now)
+            return
+        self.out.append(do.PrepareScene(frame.epoch, frame.digest, frame.manifest, frame.settings))
+
+    def scene_prepared(self, event: seen.ScenePrepared, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame:
+            frame.prepared = True
+            self._announce_ready(frame)
+
+    def _announce_ready(self, frame: Frame) -> None:
+        if frame.prepared and self.warm and frame.state is FrameState.PREPARING:
+            frame.move(FrameState.READY)
+            self._tell(frame, Ready)
+
+    def preparation_failed(self, event: seen.PreparationFailed, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame:
+            self._fail_frame(frame, event.error, event.fatal, now)
+
+    def preparation_progressed(self, event: seen.PreparationProgressed, now: float) -> None:
+        frame = self.frames.get(event.epoch)
+        if frame:
+            self._tell(frame, Progress, text=event.text[:ERROR_CHARS])
+
+    def kernels_warmed(self, event: seen.KernelsWarmed, now: float) -> None:
+        self.warm = True
+        for frame in self.frames.values():
+            self._announce_ready(frame)
+
+    def kernels_refused(self, event: seen.KernelsRefused, now: float) -> None:
+        self.kernels_error = event.error
+        for frame in list(self.frames.values()):
+            self._fail_frame(frame, event.error, False, now)
+
+    def kernels_progressed(self, event: seen.KernelsProgressed, now: float) -> None:
+        for frame in self.frames.values():
+            self._tell(frame, Progress, text=event.text[:ERROR_CHARS])
+
+    def _fail_frame(self, frame: Frame, error: str, fatal: bool, now: float) -> None:
+        self._tell(frame, Failed, error=error[:ERROR_CHARS], fatal=fatal)
+        self._drop_frame(frame, now)
+
+    def _drop_frame(self, frame: Frame, now: float) -> None:
+        del self.frames[frame.epoch]
+        self.queue = deque((owner, bucket) for owner, bucket in self.queue if owner is not frame)
+        for thread, run in self.running.items():
+            if run.frame is frame and run.wanted:
+                self._stop(thread, run)
+        self.out.append(do.DropFrame(frame.epoch))
+        self.empty_since_s = now
+
+    # -- buckets --------------------------------------------------------------------------------------------------
+
+    def bucket(self, message: Bucket, payload: Payload, now: float) -> None:
+        frame = self.frames.get(message.epoch)
+        if frame is None or self.draining:
+            return
+        if frame.state is not FrameState.READY:
+            raise ProtocolError(f"bucket: frame {frame.epoch} is {frame.state}, wait for `ready`")
+        if len(self.queue) + len(message.buckets) > self.limits.queued_buckets:
+            raise ProtocolError(f"bucket: expected at most {self.limits.queued_buckets} buckets waiting")
+        for bucket in message.buckets:
+            fault = frame.fault(bucket)
+            if fault:
+                self._fail_bucket(frame, bucket, fault)
+            else:
+                self.queue.append((frame, bucket))
+
+    def start_buckets(self, now: float) -> None:
+        while self.queue and self.idle:
+            frame, bucket = self.queue.popleft()
+            thread = self.idle.pop()
+            self.running[thread] = Running(frame, bucket, now)
+            self.out.append(do.RenderBucket(thread, frame.epoch, bucket, frame.channels))
+
+    def cancel(self, cancel: Cancel, payload: Payload, now: float) -> None:
+        frame = self.frames.get(cancel.epoch)
+        if frame is None:
+            return
+        unwanted = set(cancel.buckets)
+        self.queue = deque(
+            (owner, bucket) for owner, bucket in self.queue if owner is not frame or bucket.id not in unwanted
+        )
+        for thread, run in self.running.items():
+            if run.frame is frame and run.wanted and run.bucket.id in unwanted:
+                self._stop(thread, run)
+
+    def _stop(self, thread: int, run: Running) -> None:
+        run.wanted = False
+        self.out.append(do.StopThread(thread))
+
+    def thread_started(self, event: seen.ThreadStarted, now: float) -> None:
+        self.idle.append(event.thread)
+
+    def _free_thread(self, thread: int) -> Running:
+        """The thread is idle again; gives what it was doing."""
+        self.idle.append(thread)
+        return self.running.pop(thread)
+
+    def tile_rendered(self, event: seen.TileRendered, now: float) -> None:
+        run = self._free_thread(event.thread)
+        if run.wanted:
+            fields = {"bucket": run.bucket, "channels": list(run.frame.channels), "seconds": event.seconds}
+            self._tell(run.frame, Tile, event.payload, **fields)
+
+    def bucket_stopped(self, event: seen.BucketStopped, now: float) -> None:
+        self._free_thread(event.thread)
+
+    def bucket_failed(self, event: seen.BucketFailed, now: float) -> None:
+        run = self._free_thread(event.thread)
+        if run.wanted:
+            self._fail_bucket(run.frame, run.bucket, event.error)
+
+    def _fail_bucket(self, frame: Frame, bucket: BucketWork, error: str) -> None:
+        self._tell(frame, Failed, bucket=bucket.id, error=error[:ERROR_CHARS])
+
+    def _tell(self, frame: Frame, kind: Callable[..., ServerMessage], payload: Payload = (), **fields: Any) -> None:
+        """Says something about a frame to the owner."""
+        if self.owner:
+            message = kind(lease=self.owner.lease, epoch=frame.epoch, **fields)
+            self.out.append(do.Send(self.owner.peer, message, payload))
