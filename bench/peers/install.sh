@@ -20,7 +20,7 @@ install cycles "bpy>=4.4" "numpy<2"
 install luxcore pyluxcore numpy
 install embree embreex trimesh numpy
 
-if [ -z "${DRJIT_LIBLLVM_PATH:-}" ] && ! ls /usr/lib/*/libLLVM*.so* >/dev/null 2>&1; then
+if [ -z "${DRJIT_LIBLLVM_PATH:-}" ] && ! ls /usr/lib/*/ 2>/dev/null | grep -qE "libLLVM[-.](so[.])?(19|2[0-9])"; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q >/dev/null && apt-get install -y -q libllvm19 >/dev/null && echo "libLLVM 19: installed"
   else

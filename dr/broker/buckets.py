@@ -17,7 +17,7 @@ from dr.scene.model import Region, RenderSettings
 MAX_SIZE = 1024  # pixels, the wire's limit
 MAX_BUCKETS = 1 << 20
 
-# What `choose_size` aims at. A bucket of 50 ms to 1 s keeps both the farm's traffic and the wait for the last one small.
+# What `choose_size` aims at: buckets of 50 ms to 1 s keep the traffic and the wait for the last one small.
 AIM_S = 0.25
 BUCKETS_PER_THREAD = 16
 MAX_BUCKETS_PER_S = 5000
@@ -36,7 +36,7 @@ class Order(StrEnum):
     RANDOM = "random"
 
 
-def cut_frame(settings: RenderSettings, size: int, order: Order = Order.SPIRAL, seed: int = 0) -> tuple[BucketWork, ...]:
+def cut_frame(settings: RenderSettings, size: int, order: Order, seed: int = 0) -> tuple[BucketWork, ...]:
     """Buckets of size x size pixels (smaller at the right and lower edge) with all samples each, ids from 0 in `order`.
 
     `seed` matters to the order RANDOM alone. Raises BadInput for a size that makes no or far too many buckets.
@@ -47,8 +47,8 @@ def cut_frame(settings: RenderSettings, size: int, order: Order = Order.SPIRAL, 
     columns, rows = -(-region.width // size), -(-region.height // size)
     if columns * rows > MAX_BUCKETS:
         enough = isqrt(region.width * region.height // MAX_BUCKETS) + 1
-        raise BadInput(f"bucket size {size}: expected at most {MAX_BUCKETS} buckets, found {columns * rows}; "
-                       f"use {enough} or more")  # fmt: skip
+        found = f"{columns * rows}; use a size of {enough} or more"
+        raise BadInput(f"bucket size {size}: expected at most {MAX_BUCKETS} buckets, found {found}")
     cells = order_cells(columns, rows, order, seed)
     return tuple(_bucket(index, cell, size, region, settings.samples) for index, cell in enumerate(cells))
 

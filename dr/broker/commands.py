@@ -50,7 +50,7 @@ class MergeTile(Struct, frozen=True):
 
 
 class ReadAsset(Struct, frozen=True):
-    """Read `n` bytes at `offset` of the asset with this digest, and report AssetRead with the same first three fields."""
+    """Read `n` bytes at `offset` of the asset with this digest; report AssetRead with the same peer, digest, offset."""
 
     peer: bytes
     digest: bytes

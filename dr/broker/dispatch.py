@@ -41,6 +41,7 @@ class Dispatch:
         self.frame: Frame | None = None
         self.job = Job(())
         self.race_at = inf  # when to look for races
+        self._raced_at = -inf
 
     def begin(self, frame: Frame) -> None:
         self.frame = frame
@@ -59,7 +60,7 @@ class Dispatch:
             chosen.append(bucket)
         self._send_work(server, chosen)
         if server.idle_threads and self.job.is_running_out:
-            self.race_at = min(self.race_at, now)
+            self.race_at = min(self.race_at, max(now, self._raced_at + self.fleet.timers.race_s))
 
     def serve_all(self, now: float) -> None:
         for server in self.fleet.ready():
@@ -67,7 +68,7 @@ class Dispatch:
 
     def start_races(self, now: float) -> None:
         """Lets idle servers race the buckets that we expect last."""
-        self.race_at = inf
+        self.race_at, self._raced_at = inf, now
         ready = self.fleet.ready()
         typical_s = self._typical_s(ready)
         idlers = [Idler(s.boot, s.idle_threads, s.bucket_s or typical_s) for s in ready if s.idle_threads]

@@ -17,8 +17,15 @@ from dr.protocol.envelope import Payload
 from dr.protocol.messages import ServerMessage
 
 
+class ServerExpected(Struct, frozen=True):
+    """A server of our own is starting: it will be added when it listens, or it dies. While it may come, we wait."""
+
+    endpoint: str
+    name: str = ""
+
+
 class ServerAdded(Struct, frozen=True):
-    """The user wants this server to take part; `endpoint` is what ZeroMQ dials."""
+    """This server shall take part and may be dialled; `endpoint` is what ZeroMQ connects to."""
 
     endpoint: str
     name: str = ""  # shown until the server says its own
@@ -32,7 +39,10 @@ class ServerRemoved(Struct, frozen=True):
 
 
 class ServerDied(Struct, frozen=True):
-    """A server's own process is known to be gone for good. Its buckets go to others; those that ran are suspects."""
+    """A server's own process is known to be gone for good. Its buckets go to others; those that ran are suspects.
+
+    When the last server that could come is gone, the render ends incomplete and names the reasons.
+    """
 
     endpoint: str
     reason: str
@@ -103,7 +113,8 @@ class CancelRequested(Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    ServerAdded
+    ServerExpected
+    | ServerAdded
     | ServerRemoved
     | ServerDied
     | FrameRequested

@@ -1,7 +1,7 @@
 """What the client knows of each server: connection, lease, timers, what it holds and how fast it is.
 
 Knows no bucket's pixels and no socket. A server's life is a table of legal phases:
-IDLE -> DIALING -> UP (greeted) -> WAITING (for its lease) -> LEASED -> READY, and back to IDLE when the connection goes.
+IDLE -> DIALING -> UP (greeted) -> WAITING (for its lease) -> LEASED -> READY, and IDLE again when the connection goes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Server(Struct, kw_only=True, eq=False):
     endpoint: str
     name: str
     phase: Phase = Phase.IDLE
-    deadline: float = -inf  # IDLE: dial then; DIALING, UP: give up then
+    deadline: float = inf  # IDLE: dial then; DIALING, UP: give up then
     backoff_s: float = 0.0
     peer: bytes = b""
     boot: bytes = b""
@@ -97,6 +97,11 @@ class Server(Struct, kw_only=True, eq=False):
     def held(self) -> int:
         return len(self.running) + len(self.queued)
 
+    @property
+    def idle_threads(self) -> int:
+        """How many threads have nothing to do and may be given something."""
+        return 0 if self.alone else self.threads - len(self.running)
+
     def holds(self, bucket: int) -> bool:
         return bucket in self.running or bucket in self.queued
 
@@ -112,6 +117,7 @@ class Server(Struct, kw_only=True, eq=False):
 
     def let_go(self, bucket: int, now: float) -> None:
         """The server does not hold the bucket any more; the next of its queue begins now."""
+        self.alone = False  # a suspect was all that it held
         if bucket in self.queued:
             del self.queued[bucket]
             return
@@ -154,11 +160,13 @@ class Fleet:
     def ready(self) -> list[Server]:
         return [server for server in self if server.phase is Phase.READY]
 
-    def add(self, endpoint: str, name: str) -> Server | None:
-        """A new server, not connected yet, or None when it takes part already."""
-        known = self.servers.get(endpoint)
-        if known and known.phase is not Phase.OUT:
-            return None
+    def is_hopeless(self) -> bool:
+        """Whether servers died, refused or failed, and none is left that could come."""
+        verdicts = {server.verdict for server in self}
+        return None not in verdicts and not verdicts <= {Verdict.REMOVED}
+
+    def add(self, endpoint: str, name: str) -> Server:
+        """A new server, not dialled yet; takes the place of one that is OUT."""
         server = self.servers[endpoint] = Server(endpoint=endpoint, name=name or endpoint)
         return server
 
@@ -179,6 +187,11 @@ class Fleet:
         self.move(server, Phase.LEASED)
         server.lease, server.threads, server.backoff_s = lease, threads, 0.0
         self.holders[server.boot] = server
+
+    def end_lease(self, server: Server) -> None:
+        """The server is free for others; it stays connected."""
+        self.move(server, Phase.UP)
+        server.lease = b""
 
     def greet(self, server: Server, now: float) -> None:
         """`hello` is on its way; `welcome` must follow."""

@@ -72,7 +72,9 @@ class Job:
         self.todo = deque(range(len(self.entries)))
         self.suspects: deque[int] = deque()
         self.queues = {State.TODO: self.todo, State.SUSPECT: self.suspects}
-        self.counts = {state: 0 for state in State}
+        self.samples = sum(_samples(entry.work) for entry in self.entries)
+        self.samples_done = 0
+        self.counts = dict.fromkeys(State, 0)
         self.counts[State.TODO] = len(self.entries)
 
     @property
@@ -82,11 +84,18 @@ class Job:
 
     @property
     def is_running_out(self) -> bool:
-        """Whether no bucket waits for its first or next server: time for races."""
-        return not self.counts[State.TODO] and not self.counts[State.SUSPECT]
+        """Whether no bucket but suspects waits for a server: time for races."""
+        return not self.todo
 
-    def knows(self, bucket: int) -> bool:
-        return 0 <= bucket < len(self.entries)
+    def was_assigned(self, work: BucketWork) -> bool:
+        """Whether this very bucket was ever given to a server."""
+        if not 0 <= work.id < len(self.entries):
+            return False
+        entry = self.entries[work.id]
+        return entry.work == work and entry.attempts > 0
+
+    def poisoned(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.state is State.POISONED)
 
     def next_todo(self) -> int | None:
         """The bucket at the front of the queue."""
@@ -117,11 +126,12 @@ class Job:
             return None
         self._unqueue(entry)
         self._move(entry, State.DONE)
+        self.samples_done += _samples(entry.work)
         servers, entry.servers = entry.servers, ()
         return servers
 
     def release(self, bucket: int, server: bytes, *, suspect: bool = False) -> None:
-        """The server will not render it. Without another holder it goes to the front of the queue, or to the suspects."""
+        """The server will not render it. Without another holder it goes to the front of the queue, or is a suspect."""
         entry = self._drop(bucket, server)
         entry.suspect = entry.suspect or suspect
         if entry.servers:
@@ -183,3 +193,7 @@ class Job:
         self.counts[entry.state] -= 1
         self.counts[state] += 1
         entry.state = state
+
+
+def _samples(work: BucketWork) -> int:
+    return work.width * work.height * (work.sample_end - work.sample_begin)

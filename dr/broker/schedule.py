@@ -42,7 +42,7 @@ class Idler(Struct, frozen=True):
 
 
 def count_credit(threads: int, rtt_s: float, bucket_s: float) -> int:
-    """How many buckets a server may hold, so that no thread waits for the wire: one to render, the others on their way."""
+    """How many buckets a server may hold, so that no thread waits for the wire while one is on its way."""
     window = 1 + ceil(rtt_s / bucket_s) if bucket_s > 0 else MAX_WINDOW
     return threads * min(MAX_WINDOW, max(2, window))
 

@@ -8,35 +8,24 @@ seed and the same events give the same commands.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, TypeAlias
 
-from dr.broker import commands as do
 from dr.broker import events as on
-from dr.broker.commands import Command, Poisoned, Status, Topic
+from dr.broker.commands import Command, Finished, Poisoned, ReadAsset, Status, Topic
+from dr.broker.dispatch import Dispatch
 from dr.broker.events import Event
 from dr.broker.fleet import HEARING, Fleet, Phase, Server, Timers, Verdict
-from dr.broker.job import Frame, Job, State
+from dr.broker.job import State
+from dr.broker.links import Links
+from dr.broker.outbox import Outbox
 from dr.broker.report import Report, make_report
-from dr.broker.schedule import (
-    UNKNOWN_BUCKET_S,
-    Claim,
-    Hand,
-    Idler,
-    choose_bucket,
-    choose_races,
-    count_credit,
-    expect_queued,
-    expect_running,
-)
-from dr.errors import Impossible
+from dr.errors import Impossible, ProtocolError
 from dr.protocol import messages as say
 from dr.protocol.version import PROTOCOL_VERSION
 
-BATCH = 512  # buckets of one message, far below the header's limit
 MAX_READS = 8  # assets that a server may have asked for at a time; it should stop at 4
-MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
 STORY = 40  # events that an Impossible tells
 FINAL_CODES = frozenset({"version", "kernels", "key", "refused"})  # of `error`: dialling again is no use
 
@@ -49,20 +38,17 @@ class Broker:
 
     def __init__(self, *, kernels: str, seed: bytes, client: str = "client", timers: Timers | None = None) -> None:
         """`kernels` is the digest of the code that decides pixels; `seed`, 16 bytes, must never be used twice."""
-        self.kernels = kernels
-        self.client = client
         self.fleet = Fleet(seed, timers or Timers())
+        self.outbox = Outbox()
         self.epoch = int.from_bytes(self.fleet.draw(6), "little")
-        self.frame: Frame | None = None
-        self.job = Job(())
-        self.finished: do.Finished | None = None
+        self.dispatch = Dispatch(self.fleet, self.outbox, self.epoch)
+        hello = say.Hello(version=PROTOCOL_VERSION, name=client, want=True, kernels=kernels)
+        self.links = Links(self.fleet, self.outbox, self.dispatch, hello)
+        self.finished: Finished | None = None
         self.dropped = 0  # messages of an unknown peer, an old lease or epoch, or about a finished bucket
-        self.lost: list[tuple[str, str]] = []  # name of a server and why, one item per loss
-        self.race_at = inf
-        self._is_stranded = False
-        self._commands: list[Command] = []
-        self._story: deque[str] = deque(maxlen=STORY)
+        self._story: deque[tuple[float, str]] = deque(maxlen=STORY)
         self._handlers: Mapping[type, _Handler] = {
+            on.ServerExpected: self._expect_server,
             on.ServerAdded: self._add_server,
             on.ServerRemoved: self._remove_server,
             on.ServerDied: self._bury_server,
@@ -97,148 +83,100 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What to do about a fact. Raises Impossible, with the recent story, when our own books do not balance."""
-        self._story.append(f"{now:.3f} {_title(event)}")
+        self._story.append((now, _title(event)))
         return self._run(lambda: self._handlers[type(event)](event, now), now)
 
     def tick(self, now: float) -> list[Command]:
         """What to do because time has passed. To be called when `next_deadline()` is over; earlier does no harm."""
-        return self._run(lambda: self._tend_servers(now), now)
+        return self._run(lambda: self._tend(now), now)
 
     def next_deadline(self) -> float:
         """The time at which `tick` has something to do; inf when only an event can change anything."""
-        return inf if self.finished else min(self.fleet.wake, self.race_at)
+        return inf if self.finished else min(self.fleet.wake, self.dispatch.race_at)
 
     def check(self) -> None:
         """Proves that every bucket is in exactly one place and held by live servers alone. Raises Impossible."""
         self.fleet.check()
-        self.job.check({server.boot: server.buckets_held() for server in self.fleet if server.lease})
+        self.dispatch.job.check({server.boot: server.buckets_held() for server in self.fleet if server.lease})
 
     def report(self) -> Report:
         """The render so far, for a display."""
-        return make_report(self.job, self.fleet, self.lost, self.dropped)
+        return make_report(self.dispatch.job, self.fleet, self.links.lost, self.dropped)
 
     def _run(self, action: Callable[[], None], now: float) -> list[Command]:
         try:
             action()
             self._settle(now)
         except Impossible as error:
-            raise Impossible(f"{error}; before that: {'; '.join(self._story)}") from error
-        commands, self._commands = self._commands, []
-        return commands
+            story = "; ".join(f"{when:.3f} {title}" for when, title in self._story)
+            raise Impossible(f"{error}; before that: {story}") from error
+        return self.outbox.take()
 
     def _settle(self, now: float) -> None:
         """After every event: is the render over, hopeless, or due for races?"""
-        if self.finished or not self.frame:
+        if self.finished or not self.dispatch.frame:
             return
-        if self.job.is_over:
-            self._finish_frame()
+        if self.dispatch.job.is_over:
+            self._finish_frame(now)
         elif self.fleet.is_hopeless():
-            self._give_up()
-        elif now >= self.race_at:
-            self._start_races(now)
+            self._give_up(now)
+        elif now >= self.dispatch.race_at:
+            self.dispatch.start_races(now)
 
     # Servers come and go
 
+    def _expect_server(self, event: on.ServerExpected, now: float) -> None:
+        if not self.finished and not self._find(event.endpoint):
+            self.fleet.add(event.endpoint, event.name)
+
     def _add_server(self, event: on.ServerAdded, now: float) -> None:
-        server = None if self.finished else self.fleet.add(event.endpoint, event.name)
-        if server:
-            self._dial(server, now)
+        if self.finished:
+            return
+        server = self._find(event.endpoint) or self.fleet.add(event.endpoint, event.name)
+        if server.phase is Phase.IDLE:
+            self.links.dial(server, now)
 
     def _remove_server(self, event: on.ServerRemoved, now: float) -> None:
         if server := self._find(event.endpoint):
-            self._retire(server, Verdict.REMOVED, event.reason, now)
+            self.links.retire(server, Verdict.REMOVED, event.reason, now)
 
     def _bury_server(self, event: on.ServerDied, now: float) -> None:
         if server := self._find(event.endpoint):
-            self._retire(server, Verdict.DIED, event.reason, now)
+            self.links.retire(server, Verdict.DIED, event.reason, now)
 
     def _accept_refusal(self, event: on.DialRefused, now: float) -> None:
         if server := self._find(event.endpoint):
-            self._retire(server, Verdict.REFUSED, event.reason, now)
+            self.links.retire(server, Verdict.REFUSED, event.reason, now)
 
     def _greet(self, event: on.DialSucceeded, now: float) -> None:
         server = self._find(event.endpoint)
         if server and server.phase is Phase.DIALING:
-            self._say_hello(server, now)
+            self.links.greet(server, now)
 
     def _lose_connection(self, event: on.ConnectionLost, now: float) -> None:
         server = self._find(event.endpoint)
         if server and server.phase is not Phase.IDLE:
-            self._drop(server, event.reason, now)
+            self.links.drop(server, event.reason, now)
 
     def _lose_peer(self, event: on.SendFailed, now: float) -> None:
-        if server := self._known(event.peer):
-            self._drop(server, event.reason, now)
+        if server := self._find_peer(event.peer):
+            self.links.drop(server, event.reason, now)
+
+    def _tend(self, now: float) -> None:
+        if not self.finished:
+            self.links.tend(now)
 
     def _hear_nonsense(self, event: on.PeerMisbehaved, now: float) -> None:
-        if server := self._known(event.peer):
-            self._punish(server, event.reason, now)
+        if server := self._find_peer(event.peer):
+            self.links.punish(server, event.reason, now)
 
-    def _tend_servers(self, now: float) -> None:
-        if self.finished:
-            return
-        for server in self.fleet.take_due(now):
-            self._tend(server, now)
-        self.fleet.rest()
+    def _find(self, endpoint: str) -> Server | None:
+        """The server at this endpoint while it takes part."""
+        server = None if self.finished else self.fleet.servers.get(endpoint)
+        return server if server and server.phase is not Phase.OUT else None
 
-    def _tend(self, server: Server, now: float) -> None:
-        timers = self.fleet.timers
-        if server.phase is Phase.IDLE:
-            self._dial(server, now)
-        elif server.phase is Phase.DIALING:
-            self._drop(server, f"no connection within {timers.dial_s:g} s", now)
-        elif now >= server.heard + timers.dead_s:
-            self._drop(server, f"silent for {timers.dead_s:g} s", now)
-        elif server.phase is Phase.UP and now >= server.deadline:
-            self._drop(server, f"no welcome within {timers.welcome_s:g} s", now)
-        else:
-            self._send(server, say.Ping(n=self.fleet.start_ping(server, now)))
-
-    def _dial(self, server: Server, now: float) -> None:
-        self.fleet.dial(server, now)
-        self._commands.append(do.Dial(server.endpoint, server.peer))
-
-    def _say_hello(self, server: Server, now: float) -> None:
-        self.fleet.greet(server, now)
-        self._send(server, say.Hello(version=PROTOCOL_VERSION, name=self.client, want=True, kernels=self.kernels))
-
-    def _drop(self, server: Server, reason: str, now: float, *, died: bool = True) -> None:
-        """Ends the connection; the server is dialled again. With `died`, the buckets that ran there are suspects."""
-        self._commands.append(do.Disconnect(server.endpoint, server.peer))
-        self._tell_loss(server, reason)
-        self._take_back(server, reason, now, died=died)
-        self.fleet.close(server, now)
-        self._serve_all(now)
-
-    def _retire(self, server: Server, verdict: Verdict, reason: str, now: float) -> None:
-        """The server takes no part any more."""
-        self._take_back(server, reason, now, died=verdict is Verdict.DIED)
-        if server.lease:
-            self._send(server, say.Bye(lease=server.lease))
-        if server.peer:
-            self._commands.append(do.Disconnect(server.endpoint, server.peer))
-        topic = Topic.LOST if verdict in {Verdict.REMOVED, Verdict.DIED} else Topic.REFUSED
-        self._notify(topic, reason, server)
-        self.lost.append((server.name, reason))
-        self.fleet.retire(server, verdict)
-        self._serve_all(now)
-
-    def _punish(self, server: Server, reason: str, now: float) -> None:
-        """Ends a connection on which the peer broke the protocol; the third time is the last."""
-        server.strikes += 1
-        self._send(server, say.ErrorMessage(code="protocol", text=reason[:4096]))
-        if server.strikes >= MAX_STRIKES:
-            self._retire(server, Verdict.UNFIT, f"broke the protocol {MAX_STRIKES} times, at last: {reason}", now)
-        else:
-            self._drop(server, f"broke the protocol: {reason}", now, died=False)
-
-    def _tell_loss(self, server: Server, reason: str) -> None:
-        if server.has_joined:
-            self.lost.append((server.name, reason))
-            self._notify(Topic.LOST, reason, server)
-        elif not server.is_reported:
-            self._notify(Topic.UNREACHABLE, f"{reason}; trying again", server)
-        server.is_reported = True
+    def _find_peer(self, peer: bytes) -> Server | None:
+        return None if self.finished else self.fleet.peers.get(peer)
 
     # What servers say
 
@@ -249,7 +187,7 @@ class Broker:
         elif self.finished:
             self._hear_too_late(server, message)
         elif server.phase not in HEARING:
-            self._punish(server, "spoke before it was greeted", now)
+            self.links.punish(server, "spoke before it was greeted", now)
         else:
             server.heard = now
             self._hear_live(server, event, now)
@@ -258,43 +196,39 @@ class Broker:
         message = event.message
         if hearer := self._hearers.get(type(message)):
             hearer(server, message, now)
-        elif not server.lease or message.lease != server.lease or getattr(message, "epoch", self.epoch) != self.epoch:
+        elif not self._is_current(server, message):
             self.dropped += 1
         elif isinstance(message, say.Tile):
             self._hear_tile(server, event, now)
         else:
             self._leased_hearers[type(message)](server, message, now)
 
+    def _is_current(self, server: Server, message: say.ServerMessage) -> bool:
+        """Whether a message belongs to the lease and the frame that we have now."""
+        lease, epoch = getattr(message, "lease", b""), getattr(message, "epoch", self.epoch)
+        return bool(server.lease) and lease == server.lease and epoch == self.epoch
+
     def _hear_too_late(self, server: Server, message: say.ServerMessage) -> None:
         # A server that we waited for became free just now: let it go at once.
         if isinstance(message, say.Grant):
-            self._send(server, say.Bye(lease=message.lease))
+            self.outbox.send(server, say.Bye(lease=message.lease))
 
     def _hear_welcome(self, server: Server, message: say.Welcome, now: float) -> None:
         if server.phase not in {Phase.UP, Phase.WAITING}:
             self.dropped += 1
             return
-        if refusal := self._compare_versions(message):
-            self._retire(server, Verdict.REFUSED, refusal, now)
+        if refusal := self.links.compare(message.version, message.kernels):
+            self.links.retire(server, Verdict.REFUSED, refusal, now)
             return
         if twin := self.fleet.find_twin(server, message.boot):
-            self._retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
+            self.links.retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
             return
         server.name, server.boot = message.name, message.boot
         if server.phase is Phase.UP:
             self.fleet.move(server, Phase.WAITING)
         if message.busy:
             text = f"busy with {message.holder or 'another client'}; joins when it is free"
-            self._notify(Topic.WAITING, text, server)
-
-    def _compare_versions(self, message: say.Welcome) -> str:
-        """Why this server cannot render for us, or nothing."""
-        if message.version != PROTOCOL_VERSION:
-            return f"speaks protocol {message.version}, this client {PROTOCOL_VERSION}; install one version everywhere"
-        if message.kernels != self.kernels:
-            found, own = message.kernels[:12] or "none", self.kernels[:12] or "none"
-            return f"has kernels {found}, this client {own}; install one version everywhere"
-        return ""
+            self.outbox.notify(Topic.WAITING, text, server)
 
     def _hear_grant(self, server: Server, message: say.Grant, now: float) -> None:
         if server.phase is not Phase.WAITING:
@@ -313,74 +247,92 @@ class Broker:
         if not server.lease:
             self.dropped += 1
             return
-        self._take_back(server, "", now, died=False)
-        self._say_hello(server, now)
-        self._serve_all(now)
+        self.dispatch.take_back(server, "", now, died=False)
+        self.links.greet(server, now)
+        self.dispatch.serve_all(now)
 
     def _hear_error(self, server: Server, message: say.ErrorMessage, now: float) -> None:
         if message.code in FINAL_CODES:
-            self._retire(server, Verdict.REFUSED, message.text, now)
+            self.links.retire(server, Verdict.REFUSED, message.text, now)
         else:
-            self._drop(server, f"{message.code}: {message.text}", now, died=False)
+            self.links.drop(server, f"{message.code}: {message.text}", now, died=False)
 
     def _hear_here(self, server: Server, message: say.Here, now: float) -> None:
-        self._punish(server, "said `here` on a connection that the client dialled", now)
+        self.links.punish(server, "said `here` on a connection that the client dialled", now)
 
     def _hear_get(self, server: Server, message: say.Get, now: float) -> None:
-        size = self.frame.assets.get(message.digest) if self.frame else None
+        frame = self.dispatch.frame
+        size = frame.assets.get(message.digest) if frame else None
         if size is None or message.offset + message.n > size:
             found = f"{message.n} bytes at {message.offset} of {message.digest.hex()[:12]} ({size or 'no'} bytes)"
-            self._punish(server, f"expected `get` of an asset of this scene, found {found}", now)
+            self.links.punish(server, f"expected `get` of an asset of this scene, found {found}", now)
         elif server.reads >= MAX_READS:
-            self._punish(server, f"expected at most {MAX_READS} unanswered `get`, found more", now)
+            self.links.punish(server, f"expected at most {MAX_READS} unanswered `get`, found more", now)
         else:
             server.reads += 1
-            self._commands.append(do.ReadAsset(server.peer, message.digest, message.offset, message.n))
+            self.outbox.add(ReadAsset(server.peer, message.digest, message.offset, message.n))
 
     def _send_chunk(self, event: on.AssetRead, now: float) -> None:
         server = self.fleet.peers.get(event.peer)
-        if not server or not server.lease:
+        if not server:
             return
         server.reads -= 1
+        if not server.lease:
+            return
         message = say.Chunk(
             lease=server.lease, epoch=self.epoch, digest=event.digest, offset=event.offset, missing=event.missing
         )
-        self._send(server, message, event.payload)
+        self.outbox.send(server, message, event.payload)
 
     def _hear_progress(self, server: Server, message: say.Progress, now: float) -> None:
-        self._notify(Topic.PREPARING, message.text, server)
+        self.outbox.notify(Topic.PREPARING, message.text, server)
 
     def _hear_ready(self, server: Server, message: say.Ready, now: float) -> None:
         if server.phase is not Phase.LEASED:
             self.dropped += 1
             return
         self.fleet.move(server, Phase.READY)
-        server.has_joined, server.is_reported, self._is_stranded = True, False, False
-        self._notify(Topic.JOINED, f"renders with {server.threads} threads", server)
-        self._serve(server, now)
+        server.has_joined, server.is_reported = True, False
+        self.outbox.notify(Topic.JOINED, f"renders with {server.threads} threads", server)
+        self.dispatch.serve(server, now)
 
     def _hear_drain(self, server: Server, message: say.Drain, now: float) -> None:
         if server.phase is Phase.DRAINING:
             return
         self.fleet.move(server, Phase.DRAINING)
-        queued = list(server.queued)
-        self._withdraw(server, queued, now)
-        self._send_cancel(server, queued)
-        self._serve_all(now)
+        self.dispatch.drain(server, now)
 
-    # Frames and buckets
+    def _hear_tile(self, server: Server, event: on.MessageReceived, now: float) -> None:
+        assert isinstance(event.message, say.Tile)
+        try:
+            counts = self.dispatch.take_tile(server, event.message, event.payload, now)
+        except ProtocolError as error:
+            self.links.punish(server, str(error), now)
+        else:
+            self.dropped += not counts
+
+    def _hear_failed(self, server: Server, message: say.Failed, now: float) -> None:
+        if message.bucket is None and message.fatal:
+            self._finish(Status.BAD_INPUT, message.error, now)
+        elif message.bucket is None:
+            self.links.retire(server, Verdict.UNFIT, message.error, now)
+        elif server.holds(message.bucket):
+            self.dispatch.take_failure(server, message.bucket, message.error, now)
+        else:
+            self.dropped += 1
+
+    # The frame
 
     def _request_frame(self, event: on.FrameRequested, now: float) -> None:
-        if self.frame:
+        if self.dispatch.frame:
             raise Impossible("a broker renders one frame")
-        self.frame = event.frame
-        self.job = Job(event.frame.buckets)
+        self.dispatch.begin(event.frame)
         for server in self.fleet:
             if server.phase is Phase.LEASED:
                 self._send_setup(server)
 
     def _send_setup(self, server: Server) -> None:
-        if frame := self.frame:
+        if frame := self.dispatch.frame:
             message = say.Setup(
                 lease=server.lease,
                 epoch=self.epoch,
@@ -389,4 +341,45 @@ class Broker:
                 settings=frame.settings,
                 channels=list(frame.channels),
             )
-            self._send(server, message)
+            self.outbox.send(server, message)
+
+    def _cancel(self, event: on.CancelRequested, now: float) -> None:
+        if not self.finished:
+            self._finish(Status.INCOMPLETE, event.reason, now)
+
+    def _finish_frame(self, now: float) -> None:
+        count = self.dispatch.job.counts[State.POISONED]
+        if count:
+            self._finish(Status.INCOMPLETE, f"{count} buckets could not be rendered", now)
+        else:
+            self._finish(Status.COMPLETE, "", now)
+
+    def _give_up(self, now: float) -> None:
+        refused = {server.verdict for server in self.fleet} <= {Verdict.REFUSED, Verdict.REMOVED}
+        status = Status.REFUSED if refused else Status.INCOMPLETE
+        reasons = "; ".join(f"{loss.name} {loss.reason}" for loss in self.links.lost)
+        self._finish(status, f"no server can render this frame: {reasons}", now)
+
+    def _finish(self, status: Status, reason: str, now: float) -> None:
+        """Frees every server and ends the render."""
+        for server in self.fleet:
+            if server.lease:
+                self.dispatch.cancel(server, now)
+                self.outbox.send(server, say.Bye(lease=server.lease))
+                self.fleet.end_lease(server)
+        poisoned = tuple(Poisoned(entry.work, entry.error) for entry in self.dispatch.job.poisoned())
+        self.finished = Finished(status, reason, poisoned)
+        self.outbox.add(self.finished)
+
+
+def _title(event: Event) -> str:
+    """An event in a few words."""
+    match event:
+        case on.MessageReceived(peer, message):
+            return f"{type(message).__name__} from {peer.hex()}"
+        case on.PeerMisbehaved(peer) | on.SendFailed(peer) | on.AssetRead(peer):
+            return f"{type(event).__name__} {peer.hex()}"
+        case on.FrameRequested() | on.CancelRequested():
+            return type(event).__name__
+        case _:
+            return f"{type(event).__name__} {event.endpoint}"

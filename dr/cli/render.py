@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from dr.cli import options as o
 from dr.cli.words import parse_bucket_size, parse_region, parse_size
-from dr.client.request import Request, parse_channels
-from dr.protocol.messages import Channel
-from dr.settings import load_settings
+from dr.client.request import make_request
 
 EXAMPLES = """\
 Examples:
@@ -53,32 +50,28 @@ def render(
     verbose: o.Verbose = False,
 ) -> int:
     """Render a scene to a file, on this machine or on render servers."""
-    picture: dict[str, Any] = {
+    options = {
+        "outputs": output or [_default_output(scene)],
         "samples": samples,
+        "size": None if size is None else parse_size(size),
+        "region": None if region is None else parse_region(region),
         "camera": camera,
         "seed": seed,
         "max_depth": max_depth,
         "pixel_filter": pixel_filter,
-        "region": None if region is None else parse_region(region),
         "default_light": False if no_default_light else None,
-        **_size(size),
-    }
-    process = {
+        "channels": None if channels is None else channels.split(","),
+        "view_transform": view_transform,
+        "exposure": exposure,
+        "servers": server,
+        "local": local,
         "local_servers": local_servers,
         "threads": threads,
-        "bucket_order": bucket_order,
         "bucket_size": None if bucket_size is None else parse_bucket_size(bucket_size),
+        "bucket_order": bucket_order,
+        "settings": settings,
     }
-    request = Request(
-        scene=scene,
-        picture=_given(picture),
-        view=_given({"view_transform": view_transform, "exposure": exposure}),
-        channels=tuple(Channel) if channels is None else parse_channels(channels.split(",")),
-        outputs=tuple(output or [Path(_stem(scene.name) + ".exr")]),
-        servers=tuple(server or ()),
-        local=local,
-        settings=load_settings(settings, os.environ, process).values,
-    )
+    request = make_request(scene, options, os.environ)
     if check:
         from dr.cli.check import check_request
 
@@ -88,17 +81,7 @@ def render(
     return run_request(request, bucket_log=bucket_log, json=json, quiet=quiet, verbose=verbose)
 
 
-def _size(text: str | None) -> dict[str, int]:
-    if text is None:
-        return {}
-    width, height = parse_size(text)
-    return {"width": width, "height": height}
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """What the user gave: None means not given."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _stem(name: str) -> str:
-    return name.removesuffix(".toml").removesuffix(".scene").removesuffix(Path(name).suffix) or "render"
+def _default_output(scene: Path) -> Path:
+    """`chairs/chair.scene.toml` -> `chair.exr`, in the current folder."""
+    name = scene.name.removesuffix(".toml").removesuffix(".scene")
+    return Path((Path(name).stem or "render") + ".exr")

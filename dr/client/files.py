@@ -32,6 +32,11 @@ class SceneFiles:
             path = folder / asset.name
             self._files.setdefault(asset.digest, _File(path, asset.size, _modified_ns(path)))
 
+    def sizes(self) -> dict[bytes, int]:
+        """Bytes of each file by digest, the manifest's own included."""
+        sizes = {digest: file.size for digest, file in self._files.items()}
+        return {**sizes, self.manifest_digest: len(self.manifest_bytes)}
+
     def read(self, digest: bytes, offset: int, count: int) -> bytes:
         """Bytes [offset, offset + count), fewer at the end of the file. Raises BadInput when they cannot be had."""
         if digest == self.manifest_digest:

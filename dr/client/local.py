@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from dr.errors import BadInput, DrError
 
-SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-m", "workers.server")
+SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
 STOP_S = 1.5  # a server that has not left by then is killed
 DYING_S = 0.05  # between the end of its stdout and its exit status
 STDERR_LINES = 40  # kept of each server, for the reason of its death
@@ -105,7 +105,7 @@ class _Server:
         self.plan = plan
         self.endpoint = endpoint
         self.process = process
-        self.gone = False
+        self.announced = False
         self.last_lines: deque[str] = deque(maxlen=STDERR_LINES)
         self.partial: dict[int, bytes] = {}
 
@@ -116,6 +116,11 @@ class _Server:
         if not data:
             return None
         return [text for line in lines if (text := line.decode("utf-8", "replace").rstrip())]
+
+    def announce(self) -> list[LocalEvent]:
+        first = not self.announced
+        self.announced = True
+        return [ServerListening(self.plan.name, self.endpoint)] if first else []
 
     def reason(self) -> str:
         """Why it ended, in words for a person."""
@@ -130,21 +135,16 @@ class _Server:
 
 
 class LocalServers:
-    """The servers of one render on this host. A context manager: whatever happens inside, none of them outlives it."""
+    """The servers of one render on this host. Leaving its context stops them, whatever happened inside."""
 
-    def __init__(self, plans: Sequence[ServerPlan], command: Sequence[str] | None = None) -> None:
-        self.plans = tuple(plans)
+    def __init__(self, command: Sequence[str] | None = None) -> None:
         self.command = tuple(SERVER_COMMAND if command is None else command)
         self.folder: Path | None = None
         self.servers: list[_Server] = []
         self._readers: dict[int, Callable[[], list[LocalEvent]]] = {}
+        self._exits: list[LocalEvent] = []
 
     def __enter__(self) -> LocalServers:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(
@@ -152,12 +152,10 @@ class LocalServers:
     ) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, plans: Sequence[ServerPlan]) -> None:
         """Starts every process and returns; `take` reports who listens and who has died."""
-        if not self.plans:
-            return
         self.folder = private_folder()
-        for i, plan in enumerate(self.plans):
+        for i, plan in enumerate(plans):
             endpoint = f"ipc://{self.folder}/{i + 1}"
             server = _Server(plan, endpoint, self._spawn(plan, endpoint))
             self.servers.append(server)
@@ -170,7 +168,7 @@ class LocalServers:
         pipe = subprocess.PIPE
         try:
             # A process group of its own, because the terminal's Ctrl-C is ours to handle.
-            return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0)
+            return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(), process_group=0)
         except OSError as error:
             raise DrError(f"cannot start a local server: {error.strerror}: {words[0]}") from error
 
@@ -184,20 +182,19 @@ class LocalServers:
         return list(self._readers)
 
     def take(self, fd: int) -> list[LocalEvent]:
-        """What a readable descriptor has to say."""
+        """What a readable descriptor has to say. Each server listens before it exits, as far as its events tell."""
         reader = self._readers.get(fd)
-        return reader() if reader else []
-
-    def alive(self) -> int:
-        return sum(not server.gone for server in self.servers)
+        said = reader() if reader else []
+        if all(server.announced for server in self.servers):
+            said, self._exits = [*said, *self._exits], []
+        return said
 
     def _take_stdout(self, server: _Server, fd: int) -> list[LocalEvent]:
         lines = server.read_lines(fd)
         if lines is None:
             del self._readers[fd]
             return self._bury(server)
-        ready = any(line.startswith(READY_WORD) for line in lines)
-        return [ServerListening(server.plan.name, server.endpoint)] if ready else []
+        return server.announce() if any(line.startswith(READY_WORD) for line in lines) else []
 
     def _take_stderr(self, server: _Server, fd: int) -> list[LocalEvent]:
         lines = server.read_lines(fd)
@@ -208,15 +205,18 @@ class LocalServers:
         return [ServerSaid(server.plan.name, line) for line in lines]
 
     def _bury(self, server: _Server) -> list[LocalEvent]:
-        """Its stdout has ended: the process is dead, or as good as dead. Its last words are read first."""
-        server.gone = True
+        """Its stdout has ended: the process is dead, or as good as dead. Its last words are read first.
+
+        The exit itself is held back while another server is still starting: nobody shall think that none is left.
+        """
         with suppress(subprocess.TimeoutExpired):
             server.process.wait(DYING_S)
         said: list[LocalEvent] = []
         fd = server.process.stderr.fileno() if server.process.stderr else -1
         while fd in self._readers and select.select([fd], [], [], 0)[0]:
             said += self._take_stderr(server, fd)
-        return [*said, ServerExited(server.plan.name, server.endpoint, server.reason())]
+        self._exits.append(ServerExited(server.plan.name, server.endpoint, server.reason()))
+        return [*said, *server.announce()]
 
     def ask_to_stop(self) -> None:
         """Tells every server to leave, without waiting for it."""
@@ -249,6 +249,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+
+
+def _environment() -> dict[str, str]:
+    """Lets a child find the very packages that we are, installed or not."""
+    folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def private_folder() -> Path:

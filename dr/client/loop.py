@@ -24,7 +24,6 @@ from dr.errors import BadInput, ProtocolError
 from dr.protocol.envelope import join, split_server
 
 CANCEL_POLL_S = 0.05  # how soon a cancel from another thread is seen
-IDLE_S = 1.0
 
 log = logging.getLogger("dr.client")
 
@@ -36,7 +35,7 @@ class Broker(Protocol):
 
     def tick(self, now: float) -> list[commands.Command]: ...
 
-    def next_deadline(self) -> float | None: ...
+    def next_deadline(self) -> float: ...
 
 
 class Observer(Protocol):
@@ -60,7 +59,6 @@ class Loop:
         self.link = Link()
         self.events: deque[events.Event] = deque()
         self.finished: commands.Finished | None = None
-        self.lonely_reason: Callable[[str], str | None] = lambda reason: None
         self._poller = zmq.Poller()
         self._watched: set[Any] = set()
         self._ready: dict[Any, int] = {}
@@ -104,8 +102,7 @@ class Loop:
         for new in wanted - self._watched:
             self._poller.register(new, zmq.POLLIN)
         self._watched = wanted
-        deadline = self.broker.next_deadline()
-        wait_s = min(CANCEL_POLL_S, IDLE_S if deadline is None else max(0.0, deadline - monotonic()))
+        wait_s = min(CANCEL_POLL_S, max(0.0, self.broker.next_deadline() - monotonic()))
         self._ready = dict(self._poller.poll(ceil(wait_s * 1000)))
 
     def _collect(self, cancel: threading.Event) -> None:
@@ -126,10 +123,7 @@ class Loop:
             elif isinstance(said, ServerSaid):
                 log.info("%s says: %s", said.name, said.line)
             elif isinstance(said, ServerExited):
-                self.events.append(events.ServerRemoved(said.endpoint, said.reason))
-                reason = self.lonely_reason(f"{said.name} {said.reason}")
-                if reason:
-                    self.events.append(events.CancelRequested(reason))
+                self.events.append(events.ServerDied(said.endpoint, said.reason))
 
     # --- commands
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LINE_S = 10.0  # between two lines without a terminal
 REFRESHES_PER_S = 8
 BAR_CELLS = 30
+RENDERING = "rendering"  # the broker's word for a server at work
 
 
 class Display(Protocol):
@@ -101,7 +102,7 @@ def describe(progress: Progress) -> str:
     """One line: share, buckets, speed, time left."""
     left = "" if progress.remaining_s is None else f", {show_time(progress.remaining_s)} left"
     speed = f", {show_count(progress.samples_per_second)} samples/s" if progress.samples_per_second else ""
-    servers = sum(row.state == "joined" for row in progress.servers)
+    servers = sum(row.state == RENDERING for row in progress.servers)
     busy = f", {servers} servers" if servers != 1 else ", 1 server"
     return f"{progress.share:4.0%}  {progress.buckets_done} of {progress.buckets} buckets{speed}{busy}{left}"
 
@@ -115,15 +116,14 @@ def draw(progress: Progress) -> Table:
     full = round(progress.share * BAR_CELLS)
     table.add_row(Text("━" * full, style="green") + Text("━" * (BAR_CELLS - full), style="dim"), describe(progress))
     for row in progress.servers:
-        style = "red" if row.state in ("lost", "refused") else ""
-        table.add_row(Text(f"  {row.name}", style=style), Text(_describe_server(row), style=style or "dim"))
+        table.add_row(Text(f"  {row.name}"), Text(_describe_server(row), style="dim"))
     return table
 
 
 def _describe_server(row: ServerRow) -> str:
-    if row.state == "joined":
-        return f"rendering, {row.buckets} buckets, {row.buckets_per_second:.1f} buckets/s"
-    return f"{row.state}: {row.text}" if row.text else row.state or "dialling"
+    if row.state == RENDERING:
+        return f"{row.state}, {row.buckets} buckets, {row.buckets_per_second:.1f} buckets/s"
+    return f"{row.state}: {row.text}" if row.text else row.state
 
 
 def show_time(seconds: float) -> str:

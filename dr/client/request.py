@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from dr.errors import BadInput
+from dr.errors import BadInput, did_you_mean
 from dr.protocol.messages import Channel
-from dr.scene.model import RenderSettings, ViewSettings
-from dr.settings import Settings
+from dr.scene.model import Region, RenderSettings, ViewSettings
+from dr.settings import Settings, load_settings
+
+AUTO = "auto"
 
 Given = TypeVar("Given", RenderSettings, ViewSettings)
 
@@ -30,6 +32,33 @@ class Request(Struct, frozen=True, kw_only=True):
     settings: Settings = Settings()
 
 
+_OWN = frozenset({"size", "channels", "outputs", "servers", "local", "settings"})
+_PICTURE = frozenset(RenderSettings.__struct_fields__)
+_VIEW = frozenset(ViewSettings.__struct_fields__)
+_PROCESS = frozenset(Settings.__struct_fields__) - _OWN
+
+
+def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping[str, str]) -> Request:
+    """Sorts options by what they decide; None means not given. Raises BadInput for an unknown one or a bad value."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in _OWN | _PICTURE | _VIEW | _PROCESS:
+            raise BadInput(f"unknown option {name!r}{did_you_mean(name, _OWN | _PICTURE | _VIEW | _PROCESS)}")
+    picture = {**_size(given.get("size")), **_pick(given, _PICTURE)}
+    merge(RenderSettings(), picture)
+    merge(ViewSettings(), _pick(given, _VIEW))
+    return Request(
+        scene=Path(scene),
+        picture=picture,
+        view=_pick(given, _VIEW),
+        channels=parse_channels(given.get("channels", tuple(Channel))),
+        outputs=tuple(Path(path) for path in given.get("outputs", ())),
+        servers=tuple(given.get("servers", ())),
+        local=given.get("local"),
+        settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
+    )
+
+
 def merge(base: Given, given: Mapping[str, Any]) -> Given:
     """`base` with the given fields, each checked. Raises BadInput naming the field."""
     values = {**msgspec.to_builtins(base), **msgspec.to_builtins(dict(given))}
@@ -39,18 +68,43 @@ def merge(base: Given, given: Mapping[str, Any]) -> Given:
         expected, _, place = str(error).partition(" - at `$.")
         name = place.rstrip("`")
         found = f", found {given[name]!r}" if name in given else ""
-        raise BadInput(f"{name or 'picture settings'}: {expected[:1].lower()}{expected[1:]}{found}") from error
+        raise BadInput(f"{name or 'settings'}: {expected[:1].lower()}{expected[1:]}{found}") from error
 
 
-def parse_channels(names: list[str] | tuple[str, ...]) -> tuple[Channel, ...]:
+def parse_channels(names: Iterable[str]) -> tuple[Channel, ...]:
     """Channels by name, in the order of Channel. Raises BadInput for a name that is none."""
-    wanted = set()
-    for name in names:
-        try:
-            wanted.add(Channel(name.strip().lower()))
-        except ValueError:
-            choices = ", ".join(Channel)
-            raise BadInput(f"channels: expected names among {choices}, found {name!r}") from None
+    wanted = {str(name).strip().lower() for name in names}
+    for name in sorted(wanted - set(Channel)):
+        raise BadInput(f"channels: expected names among {', '.join(Channel)}, found {name!r}")
     if not wanted:
-        raise BadInput(f"channels: expected at least one of {', '.join(Channel)}")
+        raise BadInput(f"channels: expected at least one of {', '.join(Channel)}, found none")
     return tuple(channel for channel in Channel if channel in wanted)
+
+
+def _pick(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: _plain(name, value) for name, value in given.items() if name in names}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Friendly spellings of a value: `bucket_size="auto"`, `region=(x, y, width, height)`."""
+    if name == "bucket_size" and value == AUTO:
+        return 0
+    if name == "region" and not isinstance(value, Region):
+        return list(value)
+    return value
+
+
+def _size(size: Any) -> dict[str, int]:
+    if size is None:
+        return {}
+    try:
+        width, height = size
+    except (TypeError, ValueError):
+        raise BadInput(f"size: expected (width, height) in pixels, found {size!r}") from None
+    return {"width": width, "height": height}
+
+
+def _settings(source: Settings | Path | str | None, options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    if isinstance(source, Settings):
+        return msgspec.structs.replace(source, **options)
+    return load_settings(None if source is None else Path(source), environ, options).values

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from dr.broker.commands import MergeTile, Notify, Topic
+from dr.broker.report import Report, ServerReport
 from dr.client.result import BucketRecord, LostServer, ServerStatistics, Statistics
 
-LOST_TOPICS = frozenset({Topic.LOST, Topic.REFUSED})
-SAID_TOPICS = frozenset({Topic.LOST, Topic.REFUSED, Topic.FAILED, Topic.POISONED, Topic.UNREACHABLE, Topic.WAITING})
+_SILENT = frozenset({Topic.JOINED, Topic.PREPARING})  # shown in the server's row alone
 
 
 class ServerRow(Struct, frozen=True, kw_only=True):
-    """One server as the user sees it. `state` is a topic such as `joined` or `lost`, `text` its last notice."""
+    """One server as the user sees it: `state` is a word such as `rendering`, `text` the last that was said about it."""
 
     name: str
     endpoint: str
@@ -41,35 +39,25 @@ class Progress(Struct, frozen=True, kw_only=True):
         return self.buckets_done / self.buckets if self.buckets else 0.0
 
 
-class _Server(Struct, kw_only=True):
-    name: str
-    endpoint: str
-    state: str = ""
+class _Seen(Struct):
+    """What the broker's report does not tell of a server."""
+
     text: str = ""
-    buckets: int = 0
-    seconds: float = 0.0
-    joined_at: float = 0.0
+    joined_at: float | None = None  # first time
 
 
 class Tally:
     """The sums of one render. `started` and every `now` are seconds of one clock."""
 
-    def __init__(self, buckets: int, started: float) -> None:
-        self.buckets = buckets
+    def __init__(self, started: float, notices: tuple[str, ...] = ()) -> None:
         self.started = started
-        self.ready_at: float | None = None  # the first server could render
-        self.samples = 0
         self.records: list[BucketRecord] = []
-        self.servers: dict[str, _Server] = {}  # by endpoint
-        self.lost: list[LostServer] = []
-        self.fresh: list[str] = []  # notices not shown yet
+        self.notices: list[str] = list(notices)
+        self._shown = 0  # notices that a snapshot has taken
+        self._seen: dict[str, _Seen] = {}  # by endpoint
 
-    def add_tile(self, tile: MergeTile, now: float) -> None:
+    def add_tile(self, tile: MergeTile) -> None:
         work = tile.bucket
-        server = self._server(tile.endpoint, tile.server)
-        server.buckets += 1
-        server.seconds += tile.seconds
-        self.samples += work.width * work.height * (work.sample_end - work.sample_begin)
         self.records.append(
             BucketRecord(
                 x=work.x,
@@ -77,81 +65,77 @@ class Tally:
                 width=work.width,
                 height=work.height,
                 server=tile.server,
-                seconds=round(tile.seconds, 6),
+                seconds=tile.seconds,
                 attempts=tile.attempts,
             )
         )
 
     def add_notice(self, notice: Notify, now: float) -> None:
-        who = notice.server or notice.endpoint
         if notice.endpoint:
-            server = self._server(notice.endpoint, notice.server)
-            server.state, server.text = notice.topic.value, notice.text
-            if notice.topic is Topic.JOINED:
-                server.joined_at = now
-        if notice.topic is Topic.JOINED and self.ready_at is None:
-            self.ready_at = now
-        if notice.topic in LOST_TOPICS:
-            self.lost.append(LostServer(name=who, reason=notice.text))
-        if notice.topic in SAID_TOPICS:
-            self.fresh.append(f"{who}: {notice.text}" if who else notice.text)
+            seen = self._seen.setdefault(notice.endpoint, _Seen())
+            seen.text = notice.text
+            if notice.topic is Topic.JOINED and seen.joined_at is None:
+                seen.joined_at = now
+        if notice.topic not in _SILENT:
+            who = notice.server or notice.endpoint
+            self.notices.append(f"{who}: {notice.text}" if who else notice.text)
 
-    def progress(self, now: float) -> Progress:
-        """A snapshot; takes the notices with it."""
-        rate = self._samples_per_second(now)
-        done = len(self.records)
-        left = self.buckets - done
-        notices, self.fresh = tuple(self.fresh), []
+    def progress(self, report: Report, now: float) -> Progress:
+        """A snapshot; it takes the new notices with it."""
+        fresh, self._shown = tuple(self.notices[self._shown :]), len(self.notices)
+        rate = self._samples_per_second(report, now)
         return Progress(
-            buckets_done=done,
-            buckets=self.buckets,
+            buckets_done=report.done,
+            buckets=report.buckets,
             seconds=now - self.started,
             samples_per_second=rate,
-            remaining_s=(now - (self.ready_at or now)) * left / done if done else None,
-            servers=tuple(self._row(server, now) for server in self.servers.values()),
-            notices=notices,
+            remaining_s=(report.samples - report.samples_done) / rate if rate else None,
+            servers=tuple(self._row(server, now) for server in report.servers),
+            notices=fresh,
         )
 
-    def statistics(self, now: float, threads: Callable[[str], int]) -> Statistics:
-        """The numbers at the end; `threads` says how many render threads the server at an endpoint has."""
+    def statistics(self, report: Report, now: float) -> Statistics:
+        """The numbers at the end."""
         seconds = now - self.started
-        ready_at = now if self.ready_at is None else self.ready_at
-        capacity = sum((now - server.joined_at) * threads(server.endpoint) for server in self._renderers())
+        ready_s = self._ready_at(now) - self.started
         return Statistics(
             seconds=seconds,
-            samples_per_second=self._samples_per_second(now),
-            buckets=len(self.records),
+            samples_per_second=self._samples_per_second(report, now),
+            buckets=report.done,
             servers=tuple(
                 ServerStatistics(name=s.name, endpoint=s.endpoint, buckets=s.buckets, seconds=s.seconds)
-                for s in self._renderers()
+                for s in report.servers
+                if self._joined_at(s) is not None
             ),
-            lost=tuple(self.lost),
-            wait_share=(ready_at - self.started) / seconds if seconds > 0 else 0.0,
-            render_share=min(1.0, sum(s.seconds for s in self._renderers()) / capacity) if capacity > 0 else 0.0,
+            lost=tuple(LostServer(name=loss.name, reason=loss.reason) for loss in report.lost),
+            wait_share=ready_s / seconds if seconds > 0 else 0.0,
+            render_share=self._render_share(report, now),
         )
 
-    def _renderers(self) -> list[_Server]:
-        """Servers that were ready to render at least once."""
-        return [server for server in self.servers.values() if server.joined_at]
+    def _render_share(self, report: Report, now: float) -> float:
+        """Of the seconds that the render threads had, those that went into the picture."""
+        had = sum((now - joined) * s.threads for s in report.servers if (joined := self._joined_at(s)) is not None)
+        return min(1.0, sum(server.seconds for server in report.servers) / had) if had > 0 else 0.0
 
-    def _server(self, endpoint: str, name: str) -> _Server:
-        server = self.servers.setdefault(endpoint, _Server(name=name or endpoint, endpoint=endpoint))
-        if name:
-            server.name = name
-        return server
+    def _samples_per_second(self, report: Report, now: float) -> float:
+        """Since the first server was ready."""
+        ready_at = self._ready_at(now)
+        return report.samples_done / (now - ready_at) if now > ready_at else 0.0
 
-    def _samples_per_second(self, now: float) -> float:
-        if self.ready_at is None or now <= self.ready_at:
-            return 0.0
-        return self.samples / (now - self.ready_at)
+    def _ready_at(self, now: float) -> float:
+        return min((seen.joined_at for seen in self._seen.values() if seen.joined_at is not None), default=now)
 
-    def _row(self, server: _Server, now: float) -> ServerRow:
-        age = now - server.joined_at
+    def _joined_at(self, server: ServerReport) -> float | None:
+        return self._seen.get(server.endpoint, _Seen()).joined_at
+
+    def _row(self, server: ServerReport, now: float) -> ServerRow:
+        seen = self._seen.get(server.endpoint, _Seen())
+        age = now - seen.joined_at if seen.joined_at is not None else 0.0
         return ServerRow(
             name=server.name,
             endpoint=server.endpoint,
-            state=server.state,
-            text=server.text,
+            state=server.phase,
+            text=seen.text,
             buckets=server.buckets,
-            buckets_per_second=server.buckets / age if server.joined_at and age > 0 else 0.0,
+            buckets_per_second=server.buckets / age if age > 0 else 0.0,
         )

@@ -19,6 +19,7 @@ from dr.scene.model import F32, ViewSettings
 
 Bytes = npt.NDArray[np.uint8]
 JPEG_QUALITY = 95
+SMALLEST_ALPHA = np.float32(1e-30)  # of a pixel with light; the others are 0 anyway
 
 
 def encode_png(picture: Picture, view: ViewSettings) -> tuple[Any, Bytes]:
@@ -26,7 +27,7 @@ def encode_png(picture: Picture, view: ViewSettings) -> tuple[Any, Bytes]:
     beauty, alpha = picture.channels[Channel.BEAUTY], picture.channels.get(Channel.ALPHA)
     if alpha is None or (alpha == 1).all() or beauty[alpha == 0].any():
         return _encode(to_bytes(to_display(beauty, view)))
-    straight = beauty / np.maximum(alpha, np.finfo(np.float32).tiny)[..., None]  # where alpha is 0 there is no light
+    straight: F32 = np.divide(beauty, np.maximum(alpha, SMALLEST_ALPHA)[..., None], dtype=np.float32)
     return _encode(np.dstack([to_bytes(to_display(straight, view)), to_bytes(np.clip(alpha, 0, 1))]))
 
 

@@ -19,7 +19,7 @@ _PLACE = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<ports>.*
 
 
 class TcpAddress(Struct, frozen=True):
-    """One host and its ports. `ports` is None for a bare HOST: all servers of that host, beginning with the default port.
+    """One host and its ports. `ports` is None for a bare HOST: all its servers, from the default port on.
 
     `every` (dns+any:HOST) means each address that the name resolves to, not the first one that answers.
     """

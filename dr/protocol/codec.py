@@ -25,8 +25,8 @@ def encode(message: AnyMessage) -> bytes:
     """The header frame of a message. Raises ProtocolError when it would be larger than a peer accepts."""
     header = _encoder.encode(message)
     if len(header) > HEADER_BYTES:
-        name = type(message).__name__
-        raise ProtocolError(f"{name}: expected a header of at most {HEADER_BYTES} bytes, found {len(header)}; send less")
+        found = f"{len(header)} in {type(message).__name__}"
+        raise ProtocolError(f"expected a header of at most {HEADER_BYTES} bytes, found {found}; send less")
     return header
 
 

@@ -77,14 +77,14 @@ class BucketWork(Struct, frozen=True, array_like=True):
     def __post_init__(self) -> None:
         if self.sample_begin % SAMPLE_CHUNK or self.sample_begin >= self.sample_end:
             found = f"{self.sample_begin} to {self.sample_end}"
-            raise ValueError(f"expected samples that begin at a multiple of {SAMPLE_CHUNK} and end later, found {found}")
+            raise ValueError(f"expected samples from a multiple of {SAMPLE_CHUNK} to a later one, found {found}")
 
 
 class Message(Struct, frozen=True, kw_only=True, tag_field="t", omit_defaults=True):
     """Base of all messages."""
 
 
-class Hello(Message, tag="hello", kw_only=True):
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Client to server, first word on a connection. `want` asks for a lease; the server answers `welcome`."""
 
     version: Count = field(name="v")
@@ -94,7 +94,7 @@ class Hello(Message, tag="hello", kw_only=True):
     kernels: Text = ""
 
 
-class Here(Message, tag="here", kw_only=True):
+class Here(Message, tag="here", frozen=True, kw_only=True):
     """Server to client on a dial-out connection, because a ROUTER cannot address a DEALER that has not spoken."""
 
     version: Count = field(name="v")
@@ -102,7 +102,7 @@ class Here(Message, tag="here", kw_only=True):
     kind: Kind = Kind.CONTROL
 
 
-class Welcome(Message, tag="welcome", kw_only=True):
+class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     """Server to client: who I am and whether I am free. `kernels` is the digest of all code that decides pixels."""
 
     version: Count = field(name="v")
@@ -118,14 +118,14 @@ class Welcome(Message, tag="welcome", kw_only=True):
     siblings: Annotated[list[Port], Meta(max_length=1024)] = field(default_factory=list)
 
 
-class Grant(Message, tag="grant", kw_only=True):
+class Grant(Message, tag="grant", frozen=True, kw_only=True):
     """Server to client: you hold me now, under this lease."""
 
     lease: Lease = field(name="l")
     threads: Annotated[int, Meta(ge=1, le=4096)]
 
 
-class Setup(Message, tag="setup", kw_only=True):
+class Setup(Message, tag="setup", frozen=True, kw_only=True):
     """Client to server: the frame to prepare. `manifest` is an asset like any other (see dr.scene.assets.Manifest)."""
 
     lease: Lease = field(name="l")
@@ -141,7 +141,7 @@ class Setup(Message, tag="setup", kw_only=True):
             raise ValueError(f"expected channels once each and in the order of tiles, found {', '.join(self.channels)}")
 
 
-class Get(Message, tag="get", kw_only=True):
+class Get(Message, tag="get", frozen=True, kw_only=True):
     """Server to client: bytes [offset, offset + n) of an asset."""
 
     lease: Lease = field(name="l")
@@ -151,7 +151,7 @@ class Get(Message, tag="get", kw_only=True):
     n: Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
-class Chunk(Message, tag="chunk", kw_only=True):
+class Chunk(Message, tag="chunk", frozen=True, kw_only=True):
     """Client to server: the bytes asked for, as one payload frame. `missing` says that the client cannot read it."""
 
     lease: Lease = field(name="l")
@@ -161,14 +161,14 @@ class Chunk(Message, tag="chunk", kw_only=True):
     missing: Text = ""
 
 
-class Ready(Message, tag="ready", kw_only=True):
+class Ready(Message, tag="ready", frozen=True, kw_only=True):
     """Server to client: the scene is prepared and the kernels are warm; send buckets."""
 
     lease: Lease = field(name="l")
     epoch: Epoch = field(name="e")
 
 
-class Progress(Message, tag="progress", kw_only=True):
+class Progress(Message, tag="progress", frozen=True, kw_only=True):
     """Server to client while fetching, preparing or compiling: one line for the user."""
 
     lease: Lease = field(name="l")
@@ -176,7 +176,7 @@ class Progress(Message, tag="progress", kw_only=True):
     text: Text
 
 
-class Bucket(Message, tag="bucket", kw_only=True):
+class Bucket(Message, tag="bucket", frozen=True, kw_only=True):
     """Client to server: render these."""
 
     lease: Lease = field(name="l")
@@ -184,7 +184,7 @@ class Bucket(Message, tag="bucket", kw_only=True):
     buckets: Annotated[list[BucketWork], Meta(max_length=1024)] = field(name="b")
 
 
-class Cancel(Message, tag="cancel", kw_only=True):
+class Cancel(Message, tag="cancel", frozen=True, kw_only=True):
     """Client to server: these are no longer wanted; one that is being rendered stops within a pixel row."""
 
     lease: Lease = field(name="l")
@@ -192,7 +192,7 @@ class Cancel(Message, tag="cancel", kw_only=True):
     buckets: Annotated[list[BucketId], Meta(max_length=4096)] = field(name="b")
 
 
-class Tile(Message, tag="tile", kw_only=True):
+class Tile(Message, tag="tile", frozen=True, kw_only=True):
     """Server to client: a rendered bucket. Pixels follow as payload frames, see dr.protocol.tiles."""
 
     lease: Lease = field(name="l")
@@ -203,8 +203,8 @@ class Tile(Message, tag="tile", kw_only=True):
     seconds: Seconds = 0.0
 
 
-class Failed(Message, tag="failed", kw_only=True):
-    """Server to client: this bucket could not be rendered; or, without a bucket, the whole frame could not be prepared."""
+class Failed(Message, tag="failed", frozen=True, kw_only=True):
+    """Server to client: this bucket could not be rendered; without a bucket: the frame could not be prepared."""
 
     lease: Lease = field(name="l")
     epoch: Epoch = field(name="e")
@@ -213,7 +213,7 @@ class Failed(Message, tag="failed", kw_only=True):
     fatal: bool = False  # with no bucket: the scene itself is bad, every server would say the same
 
 
-class Beat(Message, tag="beat", kw_only=True):
+class Beat(Message, tag="beat", frozen=True, kw_only=True):
     """Server to client, every 250 ms under a lease."""
 
     lease: Lease = field(name="l")
@@ -221,32 +221,32 @@ class Beat(Message, tag="beat", kw_only=True):
     running: Count = 0
 
 
-class Ping(Message, tag="ping", kw_only=True):
+class Ping(Message, tag="ping", frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
-class Pong(Message, tag="pong", kw_only=True):
+class Pong(Message, tag="pong", frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
-class Bye(Message, tag="bye", kw_only=True):
+class Bye(Message, tag="bye", frozen=True, kw_only=True):
     """Client to server: the lease ends; `restart` asks the spawner for a fresh process."""
 
     lease: Lease = field(name="l")
     restart: bool = False
 
 
-class Drain(Message, tag="drain", kw_only=True):
+class Drain(Message, tag="drain", frozen=True, kw_only=True):
     """Server to client: I shall stop; I finish what runs and take nothing new."""
 
     lease: Lease = field(name="l")
 
 
-class NoLease(Message, tag="nolease", kw_only=True):
+class NoLease(Message, tag="nolease", frozen=True, kw_only=True):
     """Server to client: the lease you named is not yours (any more)."""
 
 
-class ErrorMessage(Message, tag="error", kw_only=True):
+class ErrorMessage(Message, tag="error", frozen=True, kw_only=True):
     """Either way: I refuse, and why; final for this connection."""
 
     code: Name

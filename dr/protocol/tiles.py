@@ -1,7 +1,7 @@
 """Turns a tile's pixels into payload frames and back. Knows layout and size; knows no codec of headers and no image.
 
 Pixels are float32, little-endian, `[layer, height, width, plane]`; the planes are those of the tile's channels in the
-order of `Channel`. A tile whose samples begin at 0 is ONE layer: all of its chunks of 16 samples, merged in index order.
+order of `Channel`. A tile whose samples begin at 0 is ONE layer: all of its chunks of 16 samples, merged in order.
 A tile that begins later holds one layer per chunk, because the image must add its chunks one by one to those before.
 Sums of floats depend on their order; this rule keeps the bits of a split bucket equal to those of a whole one.
 """
@@ -52,8 +52,8 @@ def tile_bytes(bucket: BucketWork, channels: Sequence[Channel]) -> int:
 
 
 def pack(pixels: Pixels) -> tuple[memoryview, ...]:
-    """Payload frames of a contiguous `pixels[layer, height, width, plane]`: views, no copy on a little-endian machine."""
-    data = memoryview(np.ascontiguousarray(pixels, dtype=_ITEM)).cast("B")
+    """Payload frames of `pixels[layer, height, width, plane]`; views where these are contiguous and little-endian."""
+    data = np.ascontiguousarray(pixels, dtype=_ITEM).reshape(-1).view(np.uint8).data
     return tuple(data[begin : begin + PAYLOAD_FRAME_BYTES] for begin in range(0, len(data), PAYLOAD_FRAME_BYTES))
 
 

@@ -70,7 +70,7 @@ def resolve_name(reference: str, referrer: str, place: str) -> str:
     path = unquote(reference).replace("\\", "/")
     if "://" in path or path.startswith("/") or (len(path) > 1 and path[1] == ":"):
         raise BadInput(f"{place}: expected a relative file name, found {reference[:80]!r}")
-    if "\0" in path or not path:
+    if "\0" in path or not 0 < len(path) <= 1024:
         raise BadInput(f"{place}: expected a file name, found {reference[:80]!r}")
     return posixpath.normpath(posixpath.join(posixpath.dirname(referrer), path))
 
@@ -87,7 +87,11 @@ class Folder:
         return self.root / name
 
     def refer(self, name: str, role: Role, place: str) -> None:
-        if not self.path(name).is_file():
+        try:
+            found = self.path(name).is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            found = False
+        if not found:
             raise BadInput(f"{place}: file not found: {self.path(name)}")
         self.asked.setdefault(name, (role, place))
 
@@ -122,7 +126,10 @@ class Blobs:
 
     def read(self, name: str, role: Role, place: str) -> bytes:
         self.refer(name, role, place)
-        return self.paths[name].read_bytes()
+        try:
+            return self.paths[name].read_bytes()
+        except OSError as error:
+            raise BadInput(f"{place}: cannot read {name}: {error.strerror}") from error
 
 
 def file_digest(path: Path) -> bytes:

@@ -19,6 +19,10 @@ def identity() -> F64:
     return np.eye(4)
 
 
+def from_rows(rows: Sequence[Sequence[float]]) -> F64:
+    return np.array(rows, np.float64)
+
+
 def multiply(a: F64, b: F64) -> F64:
     """`a @ b`: first b, then a."""
     product: F64 = a[:, 0:1] * b[0] + a[:, 1:2] * b[1] + a[:, 2:3] * b[2] + a[:, 3:4] * b[3]
@@ -64,7 +68,7 @@ def look_at(position: Point, target: Point, up: Point) -> F64:
 
 
 def without_scale(matrix: F64) -> F64:
-    """A camera's transform as a right-handed frame: -Z stays, +Y as far as possible. ValueError when that is undefined."""
+    """A camera's transform as a right-handed frame: -Z stays, +Y as far as it can. ValueError when undefined."""
     back = normalize(_column(matrix, 2))
     right = normalize(cross(normalize(_column(matrix, 1)), back))
     return _frame(right, cross(back, right), back, _column(matrix, 3))

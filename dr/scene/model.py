@@ -145,7 +145,7 @@ class DirectionalLight(Struct, frozen=True, kw_only=True, tag="directional"):
 
 
 class QuadLight(Struct, frozen=True, kw_only=True, tag="quad"):
-    """A parallelogram `corner + s * edge_u + t * edge_v`, s and t in 0..1, that emits to the side of edge_u x edge_v."""
+    """A parallelogram `corner + s * edge_u + t * edge_v`, s and t in 0..1; emits to the side of edge_u x edge_v."""
 
     corner: Point
     edge_u: Point
@@ -226,7 +226,7 @@ class ViewSettings(Struct, frozen=True, kw_only=True):
 
 
 class Scene(Struct, frozen=True, kw_only=True, eq=False):
-    """A complete scene: after loading it has at least one camera, and lights unless the user refused the default one."""
+    """A complete scene: after loading it has at least one camera, and lights unless the user refused them."""
 
     name: str = ""
     meshes: tuple[Mesh, ...] = ()

@@ -2,7 +2,7 @@
 
 The platform's libm may round these functions differently from one machine to the next; IEEE arithmetic may not. A
 scene that every server loads for itself must come out the same to the bit, so whatever ends in a scene uses these.
-Within 2 units in the last place of the true value.
+Within 4 units in the last place of the true value for angles of a few turns.
 """
 
 from __future__ import annotations

@@ -58,13 +58,13 @@ def white_albedo_table() -> Floats:
     return table
 
 
-def effective_cosine_table() -> Floats:
-    """The c of B = (A + B) (1 - c)^5, f8[roughness, cosine]; even steps of sqrt(cos)."""
+def root_cosine_table() -> Floats:
+    """sqrt(c) of B = (A + B) (1 - c)^5, f8[roughness, cosine]; even steps of sqrt(cos), in which it is nearly linear."""
     table = np.zeros((RESOLUTION, RESOLUTION))
     for i, alpha in enumerate(table_alphas()):
         for j in range(RESOLUTION):
             white, fresnel = directional_albedo(max((j / (RESOLUTION - 1)) ** 2, 1e-6), alpha)
-            table[i, j] = 1.0 - max(fresnel / white, 0.0) ** 0.2
+            table[i, j] = np.sqrt(1.0 - max(fresnel / white, 0.0) ** 0.2)
     return table
 
 
@@ -92,15 +92,15 @@ _WHITE_ALBEDO = (
 {_rows(white_albedo_table())}
 )
 
-# f4[roughness, cosine]: c such that Schlick's (1 - cos)^5 over the lobe averages (1 - c)^5.
+# f4[roughness, cosine]: sqrt(c) such that Schlick's (1 - cos)^5 over the lobe averages (1 - c)^5.
 # Columns: even steps of sqrt(cos) from 0 to 1.
-_EFFECTIVE_COSINE = (
-{_rows(effective_cosine_table())}
+_ROOT_COSINE = (
+{_rows(root_cosine_table())}
 )
 # fmt: on
 
 WHITE_ALBEDO = np.array(_WHITE_ALBEDO, np.float32) / np.float32({UNITS})
-EFFECTIVE_COSINE = np.array(_EFFECTIVE_COSINE, np.float32) / np.float32({UNITS})
+ROOT_COSINE = np.array(_ROOT_COSINE, np.float32) / np.float32({UNITS})
 '''
 
 

@@ -42,12 +42,21 @@ def _single_precision(constant: object) -> object:
     return constant
 
 
-def kernel(function: F) -> F:
-    """Compiles `function` on first call: nogil, cached, IEEE arithmetic, float constants in single precision."""
+def _with_single_precision(function: F) -> F:
     code: CodeType = function.__code__
     constants = tuple(_single_precision(constant) for constant in code.co_consts)
     function.__code__ = code.replace(co_consts=constants)  # type: ignore[attr-defined]
-    return njit(**OPTIONS)(function)  # type: ignore[no-any-return]
+    return function
+
+
+def kernel(function: F) -> F:
+    """Compiles `function` on first call: nogil, cached, IEEE arithmetic, float constants in single precision."""
+    return njit(**OPTIONS)(_with_single_precision(function))  # type: ignore[no-any-return]
+
+
+def inner_kernel(function: F) -> F:
+    """Like `kernel`, and always inlined by LLVM: for a step of a hot loop whose vectors must stay in registers."""
+    return njit(forceinline=True, **OPTIONS)(_with_single_precision(function))  # type: ignore[no-any-return]
 
 
 def kernel64(function: F) -> F:

@@ -12,7 +12,7 @@ import numpy as np
 from workers.kernels.jit import view_type
 
 NODE_FLOATS = 64  # lo x, hi x, lo y, hi y, lo z, hi z of 8 children each; then 8 int32 children; then 8 unused
-PACK_FLOATS = 80  # v0 xyz, e1 xyz, e2 xyz of 8 triangles each; then 8 int32 ids (ID_MASK and flags)
+PACK_FLOATS = 80  # p0 xyz, p1 xyz, p2 xyz of 8 triangles each; then 8 int32 ids (ID_MASK and flags)
 ID_MASK = (1 << 30) - 1
 CULL_FLAG = 1 << 30  # the back of this triangle lets rays pass
 ALPHA_FLAG = -(1 << 31)  # this triangle may be partly transparent: any_hit passes it, closest_hit reports it

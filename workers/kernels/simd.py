@@ -246,6 +246,16 @@ def first_bit(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def last_bit(typingctx: Any, bits: Any) -> Any:
+    """Index of the highest set bit of an int32 that is not zero (of zero: undefined)."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.sub(ir.Constant(_INT, 31), builder.ctlz(arguments[0], ir.Constant(_BIT, 1)))
+
+    return types.int32(types.int32), generate
+
+
+@intrinsic
 def reduce_min(typingctx: Any, values: Any) -> Any:
     """The smallest of the eight int32."""
 

@@ -1,7 +1,7 @@
 """The process in which a scene is prepared: one JSON job on stdin, JSON lines on stdout. Knows no server and no wire.
 
-It starts early, imports what takes time and waits. Lines out: {"progress": TEXT} any number of times, then {"done": true}
-or {"error": TEXT, "fatal": BOOL}. After `done` it keeps the file from removal until its stdin ends.
+It starts early, imports what takes time and waits. Lines out: {"progress": TEXT} any number of times, then
+{"done": true} or {"error": TEXT, "fatal": BOOL}. After `done` it keeps the file from removal until its stdin ends.
 """
 
 from __future__ import annotations

@@ -86,5 +86,7 @@ class PrepareProcess:
         except subprocess.TimeoutExpired:
             return "closed its output"
         if status < 0:
-            return f"was killed by {signal.Signals(-status).name} (out of memory, or a file that its decoder cannot bear)"
+            return (
+                f"was killed by {signal.Signals(-status).name} (out of memory, or a file that its decoder cannot bear)"
+            )
         return f"ended with status {status}"

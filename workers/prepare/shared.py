@@ -1,6 +1,6 @@
 """One prepared file per scene and host: the first server makes it, the others wait and map it, the last one removes it.
 
-`KEY.lock` says who uses `KEY.scene`: its maker excludes everybody, its users share. Knows nothing of what is in the file.
+`KEY.lock` says who uses `KEY.scene`: its maker excludes everybody, its users share. Knows not what is in the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server needs of whatever makes pixels, and the shelf where prepared scenes stand. Knows no wire and no kernel."""
+"""What a server needs of whatever makes pixels, and where prepared scenes stand. Knows no wire and no kernel."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Inside:
             _, header, *frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
         except zmq.Again:
             return None
-        event = _events.decode(header.buffer)
+        event: InsideEvent = _events.decode(header.buffer)
         if isinstance(event, TileRendered):
             return msgspec.structs.replace(event, payload=tuple(frame.buffer for frame in frames))
         return event
@@ -87,7 +87,8 @@ class Line:
         self.socket.send_multipart([_encoder.encode(event), *payload], copy=not payload)
 
     def receive(self) -> Order:
-        return _orders.decode(self.socket.recv())
+        order: Order = _orders.decode(self.socket.recv())
+        return order
 
     def close(self) -> None:
         self.socket.close()

@@ -9,8 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -73,7 +72,8 @@ class Loop:
 
     def stop(self) -> None:
         """Asks the loop to end; may be called from any thread and from a signal handler."""
-        self.wake_writer.send(b"\0")
+        with suppress(OSError):  # full: it is awake already; closed: it has ended
+            self.wake_writer.send(b"\0")
 
     def run(self) -> None:
         try:
@@ -232,5 +232,3 @@ _DEEDS: dict[type, Callable[[Loop, Any], Event | None]] = {
     do.StopThread: Loop._stop_thread,
     do.Exit: Loop._exit,
 }
-
-

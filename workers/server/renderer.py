@@ -1,4 +1,4 @@
-"""Render threads: each takes one bucket at a time from the loop, renders it and hands the tile back. Knows no client."""
+"""Render threads: each takes one bucket at a time from the loop, renders it and gives the tile back. Knows no client."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ class Renderer:
         self.inside = inside
         # Only the loop writes these flags, and clears one before it hands out a bucket: no late cancel hits the next.
         self.cancels = np.zeros((count, 64), np.uint8)  # a cache line each
-        self.threads = [
-            threading.Thread(target=self._run, args=(number, inside.line(_name(number))), name=_name(number), daemon=True)
-            for number in range(count)
-        ]
+        self.threads = [self._thread(number) for number in range(count)]
         for thread in self.threads:
             thread.start()
 
@@ -54,6 +51,10 @@ class Renderer:
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self.threads)
+
+    def _thread(self, number: int) -> threading.Thread:
+        line = self.inside.line(_name(number))
+        return threading.Thread(target=self._run, args=(number, line), name=_name(number), daemon=True)
 
     def _run(self, number: int, line: Line) -> None:
         line.send(ThreadStarted(number))

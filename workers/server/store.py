@@ -64,7 +64,9 @@ class Store:
         incoming.file.close()
         found = incoming.hash.digest()
         if found != digest:
-            raise BadInput(f"asset: expected SHA-256 {digest.hex()[:16]}, found {found.hex()[:16]}; was the file changed?")
+            raise BadInput(
+                f"asset: expected SHA-256 {digest.hex()[:16]}, found {found.hex()[:16]}; was the file changed?"
+            )
 
     def drop(self, epoch: int) -> None:
         for key in [key for key in self.incoming if key[0] == epoch]:

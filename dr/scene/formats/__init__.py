@@ -1,0 +1,99 @@
+"""One file per scene format, and the door to them all: `load_scene`."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from dr.errors import BadInput
+from dr.scene.assets import Files, Role
+from dr.scene.complete import complete
+from dr.scene.formats.assembly import Assembly
+from dr.scene.formats.budget import Budget
+from dr.scene.formats.gltf import load_gltf
+from dr.scene.formats.ply import load_ply
+from dr.scene.formats.scene_toml import load_scene_toml
+from dr.scene.formats.scene_toml_materials import NEUTRAL
+from dr.scene.matrix import identity
+from dr.scene.model import Mesh, RenderSettings, Scene
+
+SUFFIXES = (".scene.toml", ".gltf", ".glb", ".ply")
+_MAX_DEPTH = 16
+
+Overrides = Mapping[str, object] | RenderSettings
+
+
+def load_scene(files: Files, main: str, overrides: Overrides | None = None) -> Scene:
+    """The scene that the file `main` describes, complete: with a camera and, unless refused, with light.
+
+    `overrides` are fields of RenderSettings that win over the file's own; a whole RenderSettings replaces them all.
+    The same files and overrides give the same scene, to the bit, on every machine. BadInput, one line that names file
+    and place, is all that a malformed file can cause.
+    """
+    try:
+        with np.errstate(all="ignore"):  # infinities are looked for where they would do harm
+            part = _Loader(files).load(main, main)
+    except (MemoryError, RecursionError) as error:
+        raise BadInput(f"{main}: too large or too deeply nested to load: {error or 'out of memory'}") from error
+    scene = _as_scene(part, main) if isinstance(part, Mesh) else part
+    return complete(msgspec.structs.replace(scene, settings=_merged(scene.settings, overrides)), main)
+
+
+class _Loader:
+    """Loads each file once, whoever includes it."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._budget = Budget()
+        self._parts: dict[str, Scene | Mesh] = {}
+        self._open: list[str] = []  # the chain of files that wait for the one being loaded
+
+    def load(self, name: str, place: str) -> Scene | Mesh:
+        if name in self._open:
+            raise BadInput(f"{place}: {name} includes itself: {' -> '.join([*self._open, name])[:400]}")
+        if len(self._open) >= _MAX_DEPTH:
+            raise BadInput(f"{place}: expected at most {_MAX_DEPTH} files that include one another, found more")
+        if name not in self._parts:
+            self._open.append(name)
+            self._parts[name] = self._load(name, Role.MESH if len(self._open) > 1 else Role.SCENE, place)
+            self._open.pop()
+        return self._parts[name]
+
+    def _load(self, name: str, role: Role, place: str) -> Scene | Mesh:
+        lower = name.lower()
+        if not lower.endswith(SUFFIXES):
+            known = ", ".join(SUFFIXES)
+            raise BadInput(f"{place}: expected a file that ends in {known}; found {posixpath.basename(name)[:80]!r}")
+        self._files.refer(name, role, place)  # who asks is the place to name when it is missing
+        if lower.endswith(".scene.toml"):
+            return load_scene_toml(self._files, name, self.load)
+        if lower.endswith(".ply"):
+            return load_ply(self._files, name, role)
+        return load_gltf(self._files, name, role, self._budget)
+
+
+def _as_scene(mesh: Mesh, name: str) -> Scene:
+    assembly = Assembly()
+    assembly.add_object(mesh, name, assembly.add_material(NEUTRAL), identity(), mesh.name)
+    return Scene(
+        name=name,
+        meshes=tuple(assembly.meshes),
+        instances=tuple(assembly.instances),
+        materials=tuple(assembly.materials),
+    )
+
+
+def _merged(settings: RenderSettings, overrides: Overrides | None) -> RenderSettings:
+    if isinstance(overrides, RenderSettings):
+        return overrides
+    fields = {**msgspec.structs.asdict(settings), **(overrides or {})}
+    unknown = sorted(set(fields) - set(RenderSettings.__struct_fields__))
+    if unknown:
+        raise BadInput(f"render settings: {unknown[0]!r} is not one of them")
+    try:
+        return msgspec.convert(fields, RenderSettings)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"render settings: {error}") from error

@@ -78,7 +78,7 @@ class Assembly:
         )
 
     def add_scene(self, part: Scene, key: str, transform: F64, material: int | None, place: str) -> None:
-        """All of `part`, moved by `transform`. `material` replaces all of its own. The same `key` means the same part."""
+        """All of `part`, moved by `transform`; `material` replaces its own. The same `key` means the same part."""
         self._check_limits(len(part.instances), len(part.lights), place)
         first_mesh, materials = self._share(part, key)
         self.instances.extend(

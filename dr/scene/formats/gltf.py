@@ -7,9 +7,9 @@ is stored: `Instance` keeps the negative determinant.
 from __future__ import annotations
 
 from dr.scene.assets import Files, Role
+from dr.scene.explain import pick
 from dr.scene.formats import gltf_nodes
 from dr.scene.formats.budget import Budget
-from dr.scene.formats.explain import pick
 from dr.scene.formats.gltf_document import Document
 from dr.scene.formats.gltf_materials import Materials
 from dr.scene.formats.gltf_meshes import Meshes

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dr.errors import BadInput
-from dr.scene.formats.explain import pick
+from dr.scene.explain import pick
 from dr.scene.formats.gltf_document import Document
 from dr.scene.formats.gltf_schema import Accessor, Sparse
 from dr.scene.model import F32
 
-_COMPONENTS = {
+_COMPONENTS: dict[int, np.dtype[Any]] = {
     5120: np.dtype("<i1"),
     5121: np.dtype("<u1"),
     5122: np.dtype("<i2"),

@@ -12,8 +12,8 @@ import msgspec
 
 from dr.errors import BadInput
 from dr.scene.assets import Files, Role, resolve_name
+from dr.scene.explain import explain, pick
 from dr.scene.formats.budget import Budget
-from dr.scene.formats.explain import explain, pick
 from dr.scene.formats.gltf_schema import Gltf, Head
 
 SUPPORTED_EXTENSIONS = frozenset(
@@ -72,7 +72,7 @@ class Document:
     def _buffer_bytes(self, index: int, uri: str | None, place: str) -> memoryview:
         if uri is None:
             if index != 0 or self._chunk is None:
-                raise BadInput(f"{place}: expected a uri or, for the first buffer of a .glb, a binary chunk; found none")
+                raise BadInput(f"{place}: expected a uri or, in a .glb's first buffer, a binary chunk; found neither")
             return self._chunk
         if is_data_uri(uri):
             return memoryview(data_uri_bytes(uri, place))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dr.errors import BadInput
 from dr.scene.assets import Role, resolve_name
+from dr.scene.explain import pick
 from dr.scene.formats import gltf_schema as schema
-from dr.scene.formats.explain import pick
 from dr.scene.formats.gltf_document import Document, data_uri_bytes, is_data_uri
 from dr.scene.model import AlphaMode, Image, Material, TexelFilter, Texture, Wrap
 
@@ -71,7 +71,7 @@ class Materials:
             self.notices[f"{here}: has no image of a supported kind and was ignored"] = None
             return None
         if info.tex_coord > 1:
-            self.notices[f"{place}: texture coordinates {info.tex_coord} are not supported; the texture was ignored"] = None
+            self.notices[f"{place}: texCoord {info.tex_coord} is not supported; the texture was ignored"] = None
             return None
         sampler = schema.Sampler()
         if texture.sampler is not None:

@@ -1,4 +1,4 @@
-"""Walks a glTF document's nodes and gives each its place in the world. Knows transforms, cameras and lights; no mesh."""
+"""Walks a glTF document's nodes and gives each its place in the world. Knows cameras and lights; no mesh."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from dr.errors import BadInput
 from dr.scene import matrix
+from dr.scene.explain import pick
 from dr.scene.formats import gltf_schema as schema
-from dr.scene.formats.explain import pick
 from dr.scene.formats.gltf_document import Document
 from dr.scene.model import F64, RGB, Camera, DirectionalLight, Light, PointLight, SpotLight
 
@@ -81,7 +81,9 @@ def _parents(document: Document) -> dict[int, int]:
         for child in node.children:
             pick(document.root.nodes, child, "nodes", place)
             if child in parents:
-                raise BadInput(f"{place}: node {child} is already a child of node {parents[child]}; expected one parent")
+                raise BadInput(
+                    f"{place}: expected one parent per node; node {child} is a child of node {parents[child]} too"
+                )
             parents[child] = index
     return parents
 

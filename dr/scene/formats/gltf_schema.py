@@ -23,47 +23,47 @@ class Part(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Base of all parts of a document."""
 
 
-class AssetInfo(Part):
+class AssetInfo(Part, frozen=True, kw_only=True):
     version: str
     min_version: str = "2.0"
 
 
-class Head(Part):
+class Head(Part, frozen=True, kw_only=True):
     """What must be understood before anything else is: other versions have other types everywhere."""
 
     asset: AssetInfo
 
 
-class Buffer(Part):
+class Buffer(Part, frozen=True, kw_only=True):
     byte_length: Count
     uri: str | None = None
 
 
-class BufferView(Part):
+class BufferView(Part, frozen=True, kw_only=True):
     buffer: Index
     byte_length: Count
     byte_offset: Bytes = 0
     byte_stride: Annotated[int, Meta(ge=4, le=252)] | None = None
 
 
-class SparseIndices(Part):
+class SparseIndices(Part, frozen=True, kw_only=True):
     buffer_view: Index
     component_type: int
     byte_offset: Bytes = 0
 
 
-class SparseValues(Part):
+class SparseValues(Part, frozen=True, kw_only=True):
     buffer_view: Index
     byte_offset: Bytes = 0
 
 
-class Sparse(Part):
+class Sparse(Part, frozen=True, kw_only=True):
     count: Count
     indices: SparseIndices
     values: SparseValues
 
 
-class Accessor(Part):
+class Accessor(Part, frozen=True, kw_only=True):
     component_type: int
     count: Count
     type: str
@@ -73,33 +73,33 @@ class Accessor(Part):
     sparse: Sparse | None = None
 
 
-class Image(Part):
+class Image(Part, frozen=True, kw_only=True):
     uri: str | None = None
     buffer_view: Index | None = None
     name: str = ""
 
 
-class Sampler(Part):
+class Sampler(Part, frozen=True, kw_only=True):
     mag_filter: Literal[9728, 9729] | None = None
     wrap_s: Literal[33071, 33648, 10497] = 10497
     wrap_t: Literal[33071, 33648, 10497] = 10497
 
 
-class Texture(Part):
+class Texture(Part, frozen=True, kw_only=True):
     source: Index | None = None
     sampler: Index | None = None
 
 
-class TextureInfo(Part):
+class TextureInfo(Part, frozen=True, kw_only=True):
     index: Index
     tex_coord: Index = 0
 
 
-class NormalTextureInfo(TextureInfo):
+class NormalTextureInfo(TextureInfo, frozen=True, kw_only=True):
     scale: float = 1.0
 
 
-class MetallicRoughness(Part):
+class MetallicRoughness(Part, frozen=True, kw_only=True):
     base_color_factor: tuple[Unit, Unit, Unit, Unit] = (1.0, 1.0, 1.0, 1.0)
     metallic_factor: Unit = 1.0
     roughness_factor: Unit = 1.0
@@ -107,11 +107,11 @@ class MetallicRoughness(Part):
     metallic_roughness_texture: TextureInfo | None = None
 
 
-class EmissiveStrength(Part):
+class EmissiveStrength(Part, frozen=True, kw_only=True):
     emissive_strength: NotNegative = 1.0
 
 
-class Ior(Part):
+class Ior(Part, frozen=True, kw_only=True):
     ior: NotNegative = 1.5
 
 
@@ -120,7 +120,7 @@ class MaterialExtensions(Struct, frozen=True, kw_only=True):
     ior: Ior = field(name="KHR_materials_ior", default=Ior())
 
 
-class Material(Part):
+class Material(Part, frozen=True, kw_only=True):
     name: str = ""
     pbr_metallic_roughness: MetallicRoughness = MetallicRoughness()
     normal_texture: NormalTextureInfo | None = None
@@ -133,7 +133,7 @@ class Material(Part):
     extensions: MaterialExtensions = MaterialExtensions()
 
 
-class Primitive(Part):
+class Primitive(Part, frozen=True, kw_only=True):
     attributes: dict[str, Index]
     indices: Index | None = None
     material: Index | None = None
@@ -141,33 +141,33 @@ class Primitive(Part):
     targets: list[dict[str, Index]] = []
 
 
-class Mesh(Part):
+class Mesh(Part, frozen=True, kw_only=True):
     primitives: Annotated[list[Primitive], Meta(min_length=1)]
     weights: list[float] | None = None
     name: str = ""
 
 
-class Perspective(Part):
+class Perspective(Part, frozen=True, kw_only=True):
     yfov: Annotated[float, Meta(gt=0, lt=3.141592653589793)]
 
 
-class Orthographic(Part):
+class Orthographic(Part, frozen=True, kw_only=True):
     ymag: float
 
 
-class Camera(Part):
+class Camera(Part, frozen=True, kw_only=True):
     type: Literal["perspective", "orthographic"]
     perspective: Perspective | None = None
     orthographic: Orthographic | None = None
     name: str = ""
 
 
-class Spot(Part):
+class Spot(Part, frozen=True, kw_only=True):
     inner_cone_angle: Annotated[float, Meta(ge=0, le=1.5707963267948966)] = 0.0
     outer_cone_angle: Annotated[float, Meta(gt=0, le=1.5707963267948968)] = 0.7853981633974483
 
 
-class PunctualLight(Part):
+class PunctualLight(Part, frozen=True, kw_only=True):
     type: Literal["point", "spot", "directional"]
     color: tuple[NotNegative, NotNegative, NotNegative] = (1.0, 1.0, 1.0)
     intensity: NotNegative = 1.0
@@ -175,7 +175,7 @@ class PunctualLight(Part):
     name: str = ""
 
 
-class PunctualLights(Part):
+class PunctualLights(Part, frozen=True, kw_only=True):
     lights: list[PunctualLight] = []
 
 
@@ -183,7 +183,7 @@ class RootExtensions(Struct, frozen=True, kw_only=True):
     punctual: PunctualLights = field(name="KHR_lights_punctual", default=PunctualLights())
 
 
-class LightReference(Part):
+class LightReference(Part, frozen=True, kw_only=True):
     light: Index
 
 
@@ -191,7 +191,7 @@ class NodeExtensions(Struct, frozen=True, kw_only=True):
     punctual: LightReference | None = field(name="KHR_lights_punctual", default=None)
 
 
-class Node(Part):
+class Node(Part, frozen=True, kw_only=True):
     name: str = ""
     children: list[Index] = []
     camera: Index | None = None
@@ -205,12 +205,12 @@ class Node(Part):
     extensions: NodeExtensions = NodeExtensions()
 
 
-class SceneNodes(Part):
+class SceneNodes(Part, frozen=True, kw_only=True):
     nodes: list[Index] = []
     name: str = ""
 
 
-class Gltf(Part):
+class Gltf(Part, frozen=True, kw_only=True):
     """The root of a document."""
 
     extensions_used: list[str] = []

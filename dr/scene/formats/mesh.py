@@ -47,7 +47,7 @@ def checked_mesh(raw: RawMesh, name: str, place: str) -> Mesh:
 def _checked_triangles(triangles: npt.NDArray[np.integer], vertices: int, place: str) -> I32:
     if vertices > _MAX_VERTICES:
         raise BadInput(f"{place}: expected at most {_MAX_VERTICES} vertices in a mesh, found {vertices}")
-    if triangles.size and not (0 <= triangles.min() and triangles.max() < vertices):
+    if triangles.size and (triangles.min() < 0 or triangles.max() >= vertices):
         wrong = triangles.min() if triangles.min() < 0 else triangles.max()
         raise BadInput(f"{place}: expected vertex indices below {vertices}, found {wrong}")
     return np.ascontiguousarray(triangles, np.int32)

@@ -145,7 +145,8 @@ class _Reader:
         """All records, if each is as long as the first."""
         _, lengths, end = self._walk(element, 1)
         fields: list[Any] = []
-        for number, (p, length) in enumerate(zip(element.properties, self._per_property(element, lengths), strict=True)):
+        per_property = zip(element.properties, self._per_property(element, lengths), strict=True)
+        for number, (p, length) in enumerate(per_property):
             if p.count_code is not None:
                 fields.append((f"#{number}", self._dtype(p.count_code)))
             fields.append((str(number), self._dtype(p.code), tuple(length)))
@@ -168,21 +169,13 @@ class _Reader:
                 continue
             offset = offset + self._dtype(p.count_code).itemsize
             step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            columns[p.name] = ListColumn(
-                self._gather(np.repeat(offset, counts) + step * dtype.itemsize, dtype), counts
-            )
+            columns[p.name] = ListColumn(self._gather(np.repeat(offset, counts) + step * dtype.itemsize, dtype), counts)
             offset = offset + counts * dtype.itemsize
         return columns
 
-    def _walk(
-        self, element: Element, count: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    def _walk(self, element: Element, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
         """Where the next `count` records begin, the lengths of their lists [record, list], and where they end."""
-        steps = [
-            (struct.Struct(self._order + self._dtype(p.count_code or p.code).char), p.count_code is not None,
-             self._dtype(p.code).itemsize)
-            for p in element.properties
-        ]
+        steps = [self._step(p) for p in element.properties]
         begins: list[int] = []
         lengths: list[int] = []
         offset = self._offset
@@ -201,9 +194,12 @@ class _Reader:
         lists = sum(is_list for _, is_list, _ in steps)
         return np.array(begins, np.int64), np.array(lengths, np.int64).reshape(count, lists), offset
 
-    def _per_property(
-        self, element: Element, lengths: npt.NDArray[np.int64]
-    ) -> list[npt.NDArray[np.int64]]:
+    def _step(self, p: Property) -> tuple[struct.Struct, bool, int]:
+        """How to read the first number of a property, whether it is a list's length, and the bytes per list entry."""
+        first = self._dtype(p.count_code or p.code)
+        return struct.Struct(self._order + first.char), p.count_code is not None, self._dtype(p.code).itemsize
+
+    def _per_property(self, element: Element, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
         """The column of `lengths` of each property; an empty one for a property that is no list."""
         columns = iter(lengths.T)
         return [np.zeros(0, np.int64) if p.count_code is None else next(columns) for p in element.properties]
@@ -214,7 +210,8 @@ class _Reader:
 
     def _gather(self, offsets: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         raw = np.frombuffer(self._body, np.uint8)
-        return raw[offsets[:, None] + np.arange(dtype.itemsize)].view(dtype).reshape(-1)
+        values: npt.NDArray[Any] = raw[offsets[:, None] + np.arange(dtype.itemsize)].view(dtype).reshape(-1)
+        return values
 
     def _dtype(self, code: str) -> np.dtype[Any]:
         return np.dtype(self._order + ("f8" if self._all_doubles else code))
@@ -267,7 +264,7 @@ def _ascii_body(text: bytes, label: str) -> memoryview:
             numbers = np.fromstring(text.decode("latin-1"), dtype="<f8", sep=" ")
         except (DeprecationWarning, ValueError) as error:
             raise BadInput(f"{label}: expected numbers after end_header, found something else") from error
-    return memoryview(numbers).cast("B")
+    return memoryview(numbers.tobytes())
 
 
 def _polygons(face: dict[str, Column], label: str) -> ListColumn:

@@ -1,4 +1,4 @@
-"""The tables of a .scene.toml, field by field. Knows names, types and ranges; not what they lead to. See docs/scene.md."""
+"""The tables of a .scene.toml, field by field. Knows names, types and ranges; not their effects. See docs/scene.md."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ HalfAngle = Annotated[float, Meta(ge=0, le=90)]
 WrapWord: TypeAlias = Literal["repeat", "clamp", "mirror"]
 
 
-class Table(Struct, frozen=True, kw_only=True):
-    """Base of all tables."""
-
-
-class TextureTable(Table):
+class TextureTable(Struct, frozen=True, kw_only=True):
     file: Name
     uv_set: Literal[0, 1] = 0
     wrap: WrapWord | tuple[WrapWord, WrapWord] = "repeat"
@@ -35,7 +31,7 @@ class TextureTable(Table):
 TextureValue = str | TextureTable | None  # a file's name, a table, or "" for none
 
 
-class MaterialFields(Table):
+class MaterialFields(Struct, frozen=True, kw_only=True):
     """What a material may say; what it does not say stays as it was."""
 
     base_color: UnitRGB | None = None
@@ -55,31 +51,31 @@ class MaterialFields(Table):
     emission_texture: TextureValue = None
 
 
-class MaterialTable(MaterialFields):
+class MaterialTable(MaterialFields, frozen=True, kw_only=True):
     name: Name
 
 
-class OverrideTable(MaterialFields):
+class OverrideTable(MaterialFields, frozen=True, kw_only=True):
     match: Name
 
 
-class AxisAngle(Table):
+class AxisAngle(Struct, frozen=True, kw_only=True):
     axis: Vec3
     angle: float  # degrees
 
 
-class Quad(Table):
+class Quad(Struct, frozen=True, kw_only=True):
     corner: Vec3
     edge_u: Vec3
     edge_v: Vec3
 
 
-class Box(Table):
+class Box(Struct, frozen=True, kw_only=True):
     min: Vec3
     max: Vec3
 
 
-class ObjectTable(Table):
+class ObjectTable(Struct, frozen=True, kw_only=True):
     """Exactly one of file, quad and box."""
 
     file: Name | None = None
@@ -93,7 +89,7 @@ class ObjectTable(Table):
     matrix: Matrix | None = None
 
 
-class QuadLightTable(Table, tag_field="kind", tag="quad"):
+class QuadLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="quad"):
     corner: Vec3
     edge_u: Vec3
     edge_v: Vec3
@@ -103,12 +99,12 @@ class QuadLightTable(Table, tag_field="kind", tag="quad"):
     name: str = ""
 
 
-class PointLightTable(Table, tag_field="kind", tag="point"):
+class PointLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="point"):
     position: Vec3
     intensity: PositiveRGB
 
 
-class SpotLightTable(Table, tag_field="kind", tag="spot"):
+class SpotLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="spot"):
     position: Vec3
     intensity: PositiveRGB
     direction: Vec3 | None = None
@@ -117,12 +113,12 @@ class SpotLightTable(Table, tag_field="kind", tag="spot"):
     outer_angle: HalfAngle = 45.0
 
 
-class DirectionalLightTable(Table, tag_field="kind", tag="directional"):
+class DirectionalLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="directional"):
     direction: Vec3
     irradiance: PositiveRGB
 
 
-class EnvironmentTable(Table, tag_field="kind", tag="environment"):
+class EnvironmentTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="environment"):
     image: Name | None = None
     radiance: PositiveRGB = (1.0, 1.0, 1.0)
     strength: NotNegative = 1.0
@@ -132,7 +128,7 @@ class EnvironmentTable(Table, tag_field="kind", tag="environment"):
 LightTable = QuadLightTable | PointLightTable | SpotLightTable | DirectionalLightTable | EnvironmentTable
 
 
-class CameraTable(Table):
+class CameraTable(Struct, frozen=True, kw_only=True):
     name: str = ""
     position: Vec3 | None = None
     target: Vec3 | None = None
@@ -147,7 +143,7 @@ class CameraTable(Table):
     focus_distance: Positive | None = None
 
 
-class SceneTable(Table):
+class SceneTable(Struct, frozen=True, kw_only=True):
     """The whole file."""
 
     name: str = ""

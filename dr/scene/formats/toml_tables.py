@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from dr.errors import BadInput
-from dr.scene.formats.explain import did_you_mean, explain
+from dr.scene.explain import did_you_mean, explain
 
 _MAX_BYTES = 1 << 22
 _MAX_LINE = 1 << 13  # a dotted key costs the square of its length
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def read_tables(data: bytes, table: type[T], label: str) -> T:
     """The document as a `table`. BadInput names the file and the line or the key path."""
     if len(data) > _MAX_BYTES:
-        raise BadInput(f"{label}: expected at most {_MAX_BYTES} bytes, found {len(data)}; put geometry into .glb or .ply")
+        raise BadInput(f"{label}: expected at most {_MAX_BYTES} bytes, found {len(data)}; put meshes into .glb")
     if max(map(len, data.split(b"\n"))) > _MAX_LINE:
         raise BadInput(f"{label}: expected lines of at most {_MAX_LINE} bytes, found a longer one")
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 
-from workers.kernels.bsdf.albedo_table import EFFECTIVE_COSINE, RESOLUTION, WHITE_ALBEDO
+from workers.kernels.bsdf.albedo_table import RESOLUTION, ROOT_COSINE, WHITE_ALBEDO
 from workers.kernels.bsdf.ggx import MIN_ROUGHNESS
 from workers.kernels.jit import f32, i32, kernel
 from workers.kernels.mathf import sqr
 
-# Largest error of the interpolated white albedo. Added to it, so that compensation never makes a surface brighter than white.
-WHITE_ALBEDO_MARGIN = f32(1.3e-3)
+# Largest errors of interpolation. Both albedos are raised by them, so that no surface gets brighter than white.
+WHITE_MARGIN = f32(1.3e-3)
+GRAZING_FACTOR = f32(1.005)
 _LAST = f32(RESOLUTION - 1)
 _ROWS_PER_ROUGHNESS = f32((RESOLUTION - 1) / (1.0 - 0.0316227766))
 
@@ -37,7 +38,7 @@ def ggx_albedo(cosine, roughness):
     row = (roughness - MIN_ROUGHNESS) * _ROWS_PER_ROUGHNESS
     alpha = sqr(roughness)
     steepness = cosine * (1.0 + alpha) / (cosine + alpha)
-    white = _interpolate(WHITE_ALBEDO, row, math.sqrt(steepness) * _LAST) + WHITE_ALBEDO_MARGIN
-    opposite = 1.0 - _interpolate(EFFECTIVE_COSINE, row, math.sqrt(cosine) * _LAST)
+    white = _interpolate(WHITE_ALBEDO, row, math.sqrt(steepness) * _LAST) + WHITE_MARGIN
     white = min(white, 1.0)
-    return white, white * sqr(sqr(opposite)) * opposite
+    opposite = 1.0 - sqr(_interpolate(ROOT_COSINE, row, math.sqrt(cosine) * _LAST))
+    return white, min(GRAZING_FACTOR * sqr(sqr(opposite)) * opposite, 1.0) * white

@@ -26,7 +26,7 @@ class GgxLobe(NamedTuple):
     alpha: Any
     alpha2: Any  # alpha squared
     smith: Any  # sqrt(alpha^2 + (1 - alpha^2) cos^2) of wo
-    bound: Any  # share of the lower cap of visible normals that can reflect above the horizon (k of Eto 2023, eq. 5)
+    bound: Any  # share of the lower cap of visible normals that can reflect above the horizon (k in Eto 2023)
 
 
 @kernel

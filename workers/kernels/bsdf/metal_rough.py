@@ -2,7 +2,7 @@
 
 A mix by `metallic` of a metal (GGX with Fresnel from the base colour) and a dielectric (GGX over diffuse). Both GGX parts
 have one shape, so they are one lobe. Energy: light that microfacets would scatter more than once is given back to the lobe
-(Turquin 2019, eq. 16), and the diffuse lobe gets what the dielectric's mirror part leaves (albedo scaling): nothing is
+(Turquin 2019), and the diffuse lobe gets what the dielectric's mirror part leaves (albedo scaling): nothing is
 gained, and a white surface loses next to nothing. The scaling looks at `wo` only, so the model is not reciprocal.
 
 To add a lobe: one file with `sample`, `evaluate` and `pdf`, its share in `prepare`, one line in `evaluate` and in `sample`.

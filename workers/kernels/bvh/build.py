@@ -22,6 +22,7 @@ BINS = 32  # Wald 2007, On fast Construction of SAH-based Bounding Volume Hierar
 MAX_DEPTH = 64  # of the binary tree: traversal's stack is sized by it
 MAX_COORDINATE = 1e12  # triangles reaching beyond are left out: their products would leave float32
 SMALLEST_EXTENT = 1e-30  # of centres that are still told apart
+PLANE_SLACK = 3e-7  # of a plane's coordinate, five roundings: boxes grow by it, for traversal's slab products
 CHILDREN = 8
 CHILD_ROW = 6 * CHILDREN
 
@@ -228,7 +229,7 @@ def build_range(boxes, marks, scratch, begin, end, slot, depth, n_triangles, sto
 
 @kernel
 def _widen(tree, links, slot, children, areas):
-    """Lists up to 8 descendants of `slot` in `children`, opening the largest first, sorted by area, largest first."""
+    """Lists up to 8 descendants of `slot` in `children`, opening the largest first, sorted by area, smallest first."""
     children[0], areas[0], count = slot, f32(np.inf), 1
     while count < CHILDREN:
         largest = -1
@@ -243,7 +244,7 @@ def _widen(tree, links, slot, children, areas):
         count += 1
     for i in range(1, count):
         child, area, j = children[i], areas[i], i
-        while j > 0 and areas[j - 1] < area:
+        while j > 0 and areas[j - 1] > area:
             children[j], areas[j] = children[j - 1], areas[j - 1]
             j -= 1
         children[j], areas[j] = child, area
@@ -275,8 +276,9 @@ def collapse(tree, links, marks, n_triangles, nodes, child_rows, leaves):
         for lane in range(count):
             child = children[lane]
             for axis in range(3):
-                nodes[base + 16 * axis + lane] = tree[8 * child + axis]
-                nodes[base + 16 * axis + 8 + lane] = -tree[8 * child + 4 + axis]
+                lo, hi = tree[8 * child + axis], -tree[8 * child + 4 + axis]
+                nodes[base + 16 * axis + lane] = lo - abs(lo) * f32(PLANE_SLACK)
+                nodes[base + 16 * axis + 8 + lane] = hi + abs(hi) * f32(PLANE_SLACK)
             first, size = i64(links[8 * child + 3]), i64(links[8 * child + 7])
             if size == 0:
                 code = n_nodes

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import namedtuple
 
-from workers.kernels.jit import bits_float, f32, float_bits, i32, i64, kernel, stack_array
+from workers.kernels.jit import bits_float, f32, float_bits, i32, i64, inner_kernel, kernel, stack_array
 from workers.kernels.records import CULL_FLAG, ID_MASK, NODE_FLOATS, PACK_FLOATS, floats, instances, ints
 from workers.kernels.bvh.build import CHILD_ROW, MAX_DEPTH
 from workers.kernels.simd import (
@@ -20,6 +20,7 @@ from workers.kernels.simd import (
     as_ints,
     extract,
     first_bit,
+    last_bit,
     load_f8,
     load_i8,
     mask_bits,
@@ -71,7 +72,7 @@ def _slab(o, d):
     return inverse, middle - slack, middle + slack
 
 
-@kernel
+@inner_kernel
 def _ray_lanes(o, d):
     ix, near_x, far_x = _slab(o.x, d.x)
     iy, near_y, far_y = _slab(o.y, d.y)
@@ -98,7 +99,7 @@ def _ray_lanes(o, d):
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _box_distances(nodes, base, ray, tmin, reach):
     """Where the ray enters and leaves the 8 boxes of a node; it meets those with entry <= exit."""
     x = vfma(load_f8(nodes, base + ray.near_x), ray.inverse_x, ray.slab_near_x)
@@ -108,10 +109,10 @@ def _box_distances(nodes, base, ray, tmin, reach):
     x = vfma(load_f8(nodes, base + ray.far_x), ray.inverse_x, ray.slab_far_x)
     y = vfma(load_f8(nodes, base + ray.far_y), ray.inverse_y, ray.slab_far_y)
     z = vfma(load_f8(nodes, base + ray.far_z), ray.inverse_z, ray.slab_far_z)
-    return entry, vmin(vmin(vmin(x, y), z) * f32(SLACK), reach)
+    return entry, vmin(vmin(x, y), vmin(z, reach))
 
 
-@kernel
+@inner_kernel
 def _sheared_corner(packs, base, ray):
     """One corner of 8 triangles, seen from the ray: across it in x and y, z along its dominant axis."""
     z = load_f8(packs, base + ray.kz) - ray.origin_kz
@@ -120,7 +121,7 @@ def _sheared_corner(packs, base, ray):
     return vfma(-ray.shear_x, z, x), vfma(-ray.shear_y, z, y), z
 
 
-@kernel
+@inner_kernel
 def _triangle_hits(packs, base, ray, tmin, tmax):
     """Which of 8 triangles the ray meets with tmin < t <= tmax: mask, distance, edge functions of p1 and p2, their sum.
 
@@ -139,7 +140,7 @@ def _triangle_hits(packs, base, ray, tmin, tmax):
     return inside & (t > tmin) & (t <= tmax), t, v, w, total
 
 
-@kernel
+@inner_kernel
 def _passed_backs(ids, ray, total):
     """Lanes whose triangle turns its back and lets rays pass there; dot(d, cross(e1, e2)) has the sign of -total / d_kz."""
     return ((ids & i32(CULL_FLAG)) != 0) & (total * ray.scale_z < 0.0)
@@ -168,7 +169,7 @@ def _key(distance_bits, child):
     return (i64(distance_bits) << 32) | (i64(child) & CHILD_MASK)
 
 
-@kernel
+@inner_kernel
 def _push_sorted(children, base, bits, entry, stack, top):
     """Pushes the children in `bits` (two or more), the farthest first, and pops the nearest; returns it and the new top."""
     distances = lane_distances()
@@ -210,7 +211,7 @@ def _push_sorted(children, base, bits, entry, stack, top):
     return i32(stack[top] & CHILD_MASK), top
 
 
-@kernel
+@inner_kernel
 def _pop(stack, top, reach_bits):
     """The next child that begins no farther than the best hit. DONE lies at the bottom, so there always is one."""
     top -= 1
@@ -322,8 +323,9 @@ def any_hit(scene, o, d, tmin, tmax):
                 node = stack[top]
                 continue
             base += CHILD_ROW
-            node = children[base + first_bit(bits)]
-            bits &= bits - i32(1)
+            lane = last_bit(bits)
+            node = children[base + lane]
+            bits ^= i32(1) << lane
             while bits != 0:
                 stack[top] = children[base + first_bit(bits)]
                 top += 1

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from workers.kernels.jit import f32, kernel64, u64
-from workers.kernels.mathf import acos
+from workers.kernels.jit import f32, i64, kernel64, u64
+from workers.kernels.mathf import HALF_PI, atan2
 from workers.kernels.vec3 import frame, load3
 
 SMALLEST = 1.1754943508222875e-38  # the least normal float32: nothing below it counts as a length or an area
+NOISE = 1e-6  # what is left of a unit vector below this is rounding of float32 input
 
 # What is known of a triangle
 COLLAPSED = 1  # two corners in one place
@@ -56,36 +57,46 @@ def unit(a):
 
 @kernel64
 def in_plane(a, normal):
-    """Direction of the part of `a` that is at right angles to the unit vector `normal`."""
-    return unit(combination(a, 1.0, normal, -inner(a, normal)))
+    """Direction of the part of `a` that is at right angles to the unit vector `normal`; zero where that is noise."""
+    part = combination(a, 1.0, normal, -inner(a, normal))
+    if inner(part, part) <= NOISE * NOISE * inner(a, a):
+        return 0.0, 0.0, 0.0
+    return unit(part)
 
 
 @kernel64
-def weld(words: Any) -> Any:
-    """For each row of u4[vertex, word] the lowest row with the same words, by open hashing."""
-    count, width = words.shape
-    size = 16
-    while size < 2 * count:
-        size *= 2
-    table = np.full(size, -1, np.int64)
-    first = np.empty(count, np.int32)
-    for i in range(count):
+def angle_between(a, b):
+    """Radians between two unit vectors; a right angle where one of them is zero."""
+    sine = math.sqrt(
+        (a[1] * b[2] - a[2] * b[1]) ** 2 + (a[2] * b[0] - a[0] * b[2]) ** 2 + (a[0] * b[1] - a[1] * b[0]) ** 2
+    )
+    cosine = inner(a, b)
+    return float(atan2(f32(sine), f32(cosine))) if sine + abs(cosine) > 0.0 else float(HALF_PI)
+
+
+@kernel64
+def weld(words: Any, table: Any, first: Any) -> None:
+    """Fills, for each row of u4[vertex, word], the lowest row with the same words.
+
+    `table` is an open hash table: all -1, its size a power of two and larger than the number of rows.
+    """
+    mask = len(table) - 1
+    for i in range(len(words)):
         key = u64(0)
-        for k in range(width):
+        for k in range(words.shape[1]):
             key = u64((key ^ u64(words[i, k])) * u64(0x9E3779B97F4A7C15))
             key = u64(key ^ (key >> u64(29)))
-        slot = np.int64(key & u64(size - 1))
+        slot = i64(key & u64(mask))
         while table[slot] >= 0 and not same_words(words, table[slot], i):
-            slot = (slot + 1) & (size - 1)
+            slot = (slot + 1) & mask
         if table[slot] < 0:
             table[slot] = i
         first[i] = table[slot]
-    return first
 
 
 @kernel64
 def same_words(words, i, j):
-    for k in range(words.shape[1]):  # noqa: SIM110: kernels know no generator
+    for k in range(words.shape[1]):  # noqa: SIM110
         if words[i, k] != words[j, k]:
             return False
     return True
@@ -107,13 +118,10 @@ def sort_by(order, keys, n_keys):
 
 
 @kernel64
-def measure_triangles(positions: Any, uv: Any, triangles: Any) -> Any:
-    """Each triangle's direction of growing u (f8[triangle, 3], unit) and what is known of it (u1[triangle])."""
-    count = len(triangles)
-    directions = np.zeros((count, 3))
-    kinds = np.zeros(count, np.uint8)
-    for t in range(count):
-        a, b, c = triangles[t]
+def measure_triangles(positions: Any, uv: Any, triangles: Any, directions: Any, kinds: Any) -> None:
+    """Fills each triangle's direction of growing u (f8[triangle, 3], unit) and what is known of it (u1[triangle])."""
+    for t in range(len(triangles)):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         origin = row(positions, a)
         edge1 = difference(row(positions, b), origin)
         edge2 = difference(row(positions, c), origin)
@@ -133,73 +141,70 @@ def measure_triangles(positions: Any, uv: Any, triangles: Any) -> Any:
             kinds[t] |= FREE
             continue
         directions[t, 0], directions[t, 1], directions[t, 2] = unit(along_u)
-    return directions, kinds
 
 
 @kernel64
-def link_edges(triangles: Any, kinds: Any, n_vertices: int) -> Any:
-    """The triangle across each edge (from corner k to k + 1), i4[triangle, 3], -1 where there is none.
+def list_edges(triangles: Any, kinds: Any, lows: Any, highs: Any, order: Any) -> int:
+    """Fills the lower and the higher vertex of each edge (from corner k to k + 1), and counts those of sound triangles.
 
-    The triangle across runs the edge the other way. Where many triangles share an edge, the first that runs it one
-    way is linked with the first that runs it the other way, and so on.
+    `order` begins with the numbers of those, 3 * triangle + k.
     """
-    ends = np.empty((2, triangles.size), np.int32)
-    order = np.empty(triangles.size, np.int64)
-    n_edges = 0
+    count = 0
     for t in range(len(triangles)):
         for k in range(3):
-            a, b = triangles[t, k], triangles[t, (k + 1) % 3]
-            ends[0, 3 * t + k], ends[1, 3 * t + k] = min(a, b), max(a, b)
+            here, there = triangles[t, k], triangles[t, (k + 1) % 3]
+            lows[3 * t + k], highs[3 * t + k] = min(here, there), max(here, there)
             if kinds[t] & COLLAPSED == 0:
-                order[n_edges] = 3 * t + k
-                n_edges += 1
-    order = sort_by(sort_by(order[:n_edges], ends[1], n_vertices), ends[0], n_vertices)
+                order[count] = 3 * t + k
+                count += 1
+    return count
 
-    across = np.full(triangles.shape, -1, np.int32)
-    flat = triangles.reshape(-1)
+
+@kernel64
+def link_edges(triangles: Any, lows: Any, highs: Any, order: Any, across: Any) -> None:
+    """Fills the triangle across each edge, i4[triangle, 3], which comes as -1: there is none.
+
+    `order` holds edges by lower vertex, higher vertex, triangle. The triangle across runs the edge the other way;
+    where many share an edge, the first that runs it one way is linked with the first that runs it the other way, and
+    so on.
+    """
     begin = 0
-    while begin < n_edges:
-        low, high = ends[0, order[begin]], ends[1, order[begin]]
+    while begin < len(order):
+        low, high = lows[order[begin]], highs[order[begin]]
+        end = begin
+        while end < len(order) and lows[order[end]] == low and highs[order[end]] == high:
+            end += 1
         rising, falling = begin, begin
         while True:
-            while is_edge(order, ends, rising, low, high) and flat[order[rising]] != low:
+            while rising < end and triangles[order[rising] // 3, order[rising] % 3] != low:
                 rising += 1
-            while is_edge(order, ends, falling, low, high) and flat[order[falling]] == low:
+            while falling < end and triangles[order[falling] // 3, order[falling] % 3] == low:
                 falling += 1
-            if not (is_edge(order, ends, rising, low, high) and is_edge(order, ends, falling, low, high)):
+            if rising == end or falling == end:
                 break
             there, back = order[rising], order[falling]
             across[there // 3, there % 3] = back // 3
             across[back // 3, back % 3] = there // 3
             rising += 1
             falling += 1
-        begin = max(rising, falling)
-        while is_edge(order, ends, begin, low, high):
-            begin += 1
-    return across
+        begin = end
 
 
 @kernel64
-def is_edge(order, ends, i, low, high):
-    return i < len(order) and ends[0, order[i]] == low and ends[1, order[i]] == high
-
-
-@kernel64
-def grow_groups(triangles: Any, across: Any, kinds: Any) -> Any:
-    """Each corner's group, i4[triangle, 3] (-1: none), and the triangle that began each group, i4[group].
+def grow_groups(triangles: Any, across: Any, kinds: Any, groups: Any, founders: Any) -> int:
+    """Fills each corner's group, which comes as -1 (none), and the triangle that began each group; gives their number.
 
     A free triangle takes the orientation of the first group that reaches it; `kinds` then says so.
     """
-    groups = np.full(triangles.shape, -1, np.int32)
-    founders = np.empty(triangles.size, np.int32)
     stack = np.empty(len(triangles) + 2, np.int32)
-    n_groups = 0
+    count = 0
     for founder in range(len(triangles)):
         if kinds[founder] & (COLLAPSED | FREE) != 0:
             continue
         for corner in range(3):
             if groups[founder, corner] >= 0:
                 continue
+            founders[count] = founder
             stack[0] = founder
             depth = 1
             while depth > 0:
@@ -210,17 +215,16 @@ def grow_groups(triangles: Any, across: Any, kinds: Any) -> Any:
                 k = corner_at(triangles, t, triangles[founder, corner])
                 if groups[t, k] >= 0:
                     continue
-                if kinds[t] & FREE != 0 and max(groups[t, 0], groups[t, 1], groups[t, 2]) < 0:
+                if kinds[t] & FREE != 0 and max(groups[t, 0], max(groups[t, 1], groups[t, 2])) < 0:
                     kinds[t] = FREE | (kinds[founder] & UPRIGHT)
                 if (kinds[t] ^ kinds[founder]) & UPRIGHT != 0:
                     continue
-                groups[t, k] = n_groups
+                groups[t, k] = count
                 stack[depth] = across[t, (k + 2) % 3]
                 stack[depth + 1] = across[t, k]
                 depth += 2
-            founders[n_groups] = founder
-            n_groups += 1
-    return groups, founders[:n_groups].copy()
+            count += 1
+    return count
 
 
 @kernel64
@@ -232,10 +236,12 @@ def corner_at(triangles, t, vertex):
 
 @kernel64
 def average_tangents(
-    positions: Any, normals: Any, triangles: Any, directions: Any, kinds: Any, groups: Any, n_groups: int
-) -> Any:
-    """The tangent of each group, f8[group, 3]: unit, or zero where directions cancel."""
-    sums = np.zeros((n_groups, 3))
+    positions: Any, normals: Any, triangles: Any, directions: Any, kinds: Any, groups: Any, sums: Any
+) -> None:
+    """Turns `sums`, zeros f8[group, 4], into the tangent of each group: unit, or zero where directions cancel.
+
+    The fourth number is the sum of the group's angles.
+    """
     for t in range(len(triangles)):
         if kinds[t] & FREE != 0:
             continue
@@ -244,22 +250,23 @@ def average_tangents(
             if group < 0:
                 continue
             here = triangles[t, k]
-            normal, point = row(normals, here), row(positions, here)
+            normal, point = unit(row(normals, here)), row(positions, here)
             following = in_plane(difference(row(positions, triangles[t, (k + 1) % 3]), point), normal)
             preceding = in_plane(difference(row(positions, triangles[t, (k + 2) % 3]), point), normal)
-            angle = float(acos(f32(min(max(inner(following, preceding), -1.0), 1.0))))
+            angle = max(angle_between(following, preceding), NOISE)  # a needle alone still has its say
             direction = in_plane(row(directions, t), normal)
             for axis in range(3):
                 sums[group, axis] += angle * direction[axis]
+            sums[group, 3] += angle
     for group in range(len(sums)):
-        sums[group, 0], sums[group, 1], sums[group, 2] = unit(row(sums, group))
-    return sums
+        average = row(sums, group)
+        known = math.sqrt(inner(average, average)) > NOISE * sums[group, 3]
+        sums[group, 0], sums[group, 1], sums[group, 2] = unit(average) if known else (0.0, 0.0, 0.0)
 
 
 @kernel64
-def adopt_corners(triangles: Any, groups: Any, n_vertices: int) -> None:
-    """Gives corners without a group the first group at their vertex, if there is one."""
-    first = np.full(n_vertices, -1, np.int32)
+def adopt_corners(triangles: Any, groups: Any, first: Any) -> None:
+    """Gives corners without a group the first group at their vertex, if there is one. `first` is -1 for each vertex."""
     for t in range(len(triangles)):
         for k in range(3):
             if groups[t, k] >= 0 and first[triangles[t, k]] < 0:
@@ -271,37 +278,31 @@ def adopt_corners(triangles: Any, groups: Any, n_vertices: int) -> None:
 
 
 @kernel64
-def split_vertices(triangles: Any, groups: Any, n_vertices: int) -> Any:
-    """One vertex for each pair of a vertex and a group: the new triangles, and each new vertex's old one and group.
+def split_vertices(triangles: Any, groups: Any, order: Any, olds: Any, group_of: Any) -> int:
+    """One vertex for each pair of a vertex and a group; the lowest group keeps the number, others are appended.
 
-    The lowest group at a vertex keeps its number, others are appended; unused vertices stay, without a group.
+    `order` holds all corners by vertex, then group. Rewrites `triangles` to the new vertices and gives their count;
+    `olds` and `group_of` get each new vertex's old one and group, and come as the vertices were, in no group.
     """
-    flat = triangles.reshape(-1)
-    keys = groups.reshape(-1) + 1
-    order = sort_by(sort_by(np.arange(flat.size), keys, flat.size + 1), flat, n_vertices)
-    olds = np.empty(n_vertices + flat.size, np.int32)
-    group_of = np.full(n_vertices + flat.size, -1, np.int32)
-    olds[:n_vertices] = np.arange(n_vertices)
-    result = np.empty_like(flat)
-    count = n_vertices
-    previous, previous_key, current = -1, -1, -1
+    count = len(olds) - len(order)
+    previous, previous_group, current = -1, -1, -1
     for item in order:
-        if flat[item] != previous:
-            current = flat[item]
-        elif keys[item] != previous_key:
+        vertex, group = triangles[item // 3, item % 3], groups[item // 3, item % 3]
+        if vertex != previous:
+            current = vertex
+        elif group != previous_group:
             current = count
             count += 1
-        previous, previous_key = flat[item], keys[item]
-        olds[current] = previous
-        group_of[current] = previous_key - 1
-        result[item] = current
-    return result.reshape(triangles.shape), olds[:count].copy(), group_of[:count].copy()
+        previous, previous_group = vertex, group
+        olds[current] = vertex
+        group_of[current] = group
+        triangles[item // 3, item % 3] = current
+    return count
 
 
 @kernel64
-def write_tangents(normals: Any, group_of: Any, averages: Any, upright: Any) -> Any:
-    """Each vertex's tangent f4[vertex, 4]; where its group gives none, any at right angles to the normal."""
-    tangents = np.empty((len(normals), 4), np.float32)
+def write_tangents(normals: Any, group_of: Any, averages: Any, upright: Any, tangents: Any) -> None:
+    """Fills each vertex's tangent f4[vertex, 4]; where its group gives none, any at right angles to the normal."""
     for i in range(len(normals)):
         group = group_of[i]
         direction = row(averages, group) if group >= 0 else (0.0, 0.0, 0.0)
@@ -310,4 +311,3 @@ def write_tangents(normals: Any, group_of: Any, averages: Any, upright: Any) -> 
             direction = float(tangent.x), float(tangent.y), float(tangent.z)
         tangents[i, 0], tangents[i, 1], tangents[i, 2] = direction
         tangents[i, 3] = -1.0 if group >= 0 and upright[group] else 1.0
-    return tangents

@@ -1,4 +1,4 @@
-"""Turns a decoder's complaint into BadInput with file and place. Knows how msgspec words its errors, and nothing else."""
+"""Turns a decoder's complaint into BadInput with file and place. Knows how msgspec words its errors, and no format."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""Keeps the connections to servers: dials, greets, pings, gives up on the dead. Knows no bucket, reads no message."""
+
+from __future__ import annotations
+
+from dr.broker.commands import Dial, Disconnect, Topic
+from dr.broker.dispatch import Dispatch
+from dr.broker.fleet import Fleet, Phase, Server, Verdict
+from dr.broker.outbox import Outbox
+from dr.broker.report import Loss
+from dr.protocol.messages import Bye, ErrorMessage, Hello, Ping
+from dr.protocol.version import PROTOCOL_VERSION
+
+MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
+ERROR_CHARS = 4096
+
+
+class Links:
+    """Every way in which a connection begins or ends. What a lost server held goes back through `dispatch`."""
+
+    def __init__(self, fleet: Fleet, outbox: Outbox, dispatch: Dispatch, hello: Hello) -> None:
+        self.fleet = fleet
+        self.outbox = outbox
+        self.dispatch = dispatch
+        self.hello = hello
+        self.lost: list[Loss] = []
+
+    def dial(self, server: Server, now: float) -> None:
+        self.fleet.dial(server, now)
+        self.outbox.add(Dial(server.endpoint, server.peer))
+
+    def greet(self, server: Server, now: float) -> None:
+        """Asks for a lease, for the first time on this connection or because the server ended the last one."""
+        self.fleet.greet(server, now)
+        self.outbox.send(server, self.hello)
+
+    def tend(self, now: float) -> None:
+        """Acts on every timer that has run out."""
+        for server in self.fleet.take_due(now):
+            self._tend_one(server, now)
+        self.fleet.rest()
+
+    def drop(self, server: Server, reason: str, now: float, *, died: bool = True) -> None:
+        """Ends the connection; the server is dialled again. With `died`, the buckets that ran there are suspects."""
+        self.outbox.add(Disconnect(server.endpoint, server.peer))
+        self._tell_loss(server, reason)
+        self.dispatch.take_back(server, reason, now, died=died)
+        had_joined = server.has_joined
+        self.fleet.close(server, now)
+        self.dispatch.serve_all(now)
+        self._tell_stranded(had_joined)
+
+    def retire(self, server: Server, verdict: Verdict, reason: str, now: float) -> None:
+        """The server takes no part any more."""
+        topic = Topic.LOST if verdict in {Verdict.REMOVED, Verdict.DIED} else Topic.REFUSED
+        self.outbox.notify(topic, reason, server)
+        self.lost.append(Loss(server.name, reason))
+        self.dispatch.take_back(server, reason, now, died=verdict is Verdict.DIED)
+        if server.lease:
+            self.outbox.send(server, Bye(lease=server.lease))
+        if server.peer:
+            self.outbox.add(Disconnect(server.endpoint, server.peer))
+        had_joined = server.has_joined
+        self.fleet.retire(server, verdict)
+        self.dispatch.serve_all(now)
+        self._tell_stranded(had_joined)
+
+    def punish(self, server: Server, reason: str, now: float) -> None:
+        """Ends a connection on which the peer broke the protocol; the third time is the last."""
+        server.strikes += 1
+        self.outbox.send(server, ErrorMessage(code="protocol", text=reason[:ERROR_CHARS]))
+        if server.strikes >= MAX_STRIKES:
+            self.retire(server, Verdict.UNFIT, f"broke the protocol {MAX_STRIKES} times, at last: {reason}", now)
+        else:
+            self.drop(server, f"broke the protocol: {reason}", now, died=False)
+
+    def compare(self, version: int, kernels: str) -> str:
+        """Why a server with these versions cannot render for us, or nothing."""
+        if version != PROTOCOL_VERSION:
+            return f"speaks protocol {version}, this client {PROTOCOL_VERSION}; install one version everywhere"
+        if kernels != self.hello.kernels:
+            found, own = kernels[:12] or "none", self.hello.kernels[:12] or "none"
+            return f"has kernels {found}, this client {own}; install one version everywhere"
+        return ""
+
+    def _tend_one(self, server: Server, now: float) -> None:
+        timers = self.fleet.timers
+        if server.phase is Phase.IDLE:
+            self.dial(server, now)
+        elif server.phase is Phase.DIALING:
+            self.drop(server, f"no connection within {timers.dial_s:g} s", now)
+        elif now >= server.heard + timers.dead_s:
+            self.drop(server, f"silent for {timers.dead_s:g} s", now)
+        elif server.phase is Phase.UP and now >= server.deadline:
+            self.drop(server, f"no welcome within {timers.welcome_s:g} s", now)
+        else:
+            self.outbox.send(server, Ping(n=self.fleet.start_ping(server, now)))
+
+    def _tell_loss(self, server: Server, reason: str) -> None:
+        if server.has_joined:
+            self.lost.append(Loss(server.name, reason))
+            self.outbox.notify(Topic.LOST, reason, server)
+        elif not server.is_reported:
+            self.outbox.notify(Topic.UNREACHABLE, f"{reason}; trying again", server)
+        server.is_reported = True
+
+    def _tell_stranded(self, had_joined: bool) -> None:
+        if had_joined and not self.fleet.ready():
+            self.outbox.notify(Topic.WAITING, "no server is left; waiting for one")

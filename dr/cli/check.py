@@ -1,0 +1,71 @@
+"""`dr render --check`: reports what a render would use. Renders nothing and starts no server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dr.client.frame import check_outputs, find_servers, plan_local, survey_scene, wants_local
+from dr.client.request import Request, merge
+from dr.scene.model import RenderSettings
+
+if TYPE_CHECKING:
+    from dr.scene.survey import Survey
+
+MB = 1e6
+
+
+def check_request(request: Request, json: bool) -> int:
+    """Prints the report, as tables or as one JSON object. Raises BadInput like a render would."""
+    survey = survey_scene(request)
+    settings = merge(survey.settings, request.picture)
+    check_outputs(request, settings)
+    servers = _servers(request, survey)
+    if json:
+        facts = {"settings": settings, "servers": servers, "survey": survey}
+        print(msgspec.json.encode(facts).decode())
+    else:
+        _print_tables(survey, settings, servers)
+    return 0
+
+
+def _servers(request: Request, survey: Survey) -> list[dict[str, Any]]:
+    """Who would render: servers that would be dialled, servers that would be started here."""
+    endpoints = find_servers(request, survey)
+    dialled = [{"name": endpoint, "endpoint": endpoint, "threads": None} for endpoint in endpoints]
+    plans = plan_local(request.settings) if wants_local(request, endpoints) else []
+    return [*dialled, *({"name": plan.name, "endpoint": "this machine", "threads": plan.threads} for plan in plans)]
+
+
+def _print_tables(survey: Survey, settings: RenderSettings, servers: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    counts = survey.counts
+    facts = [
+        ("picture", f"{settings.width} x {settings.height}, {settings.samples} samples, depth {settings.max_depth}"),
+        ("geometry", f"{counts.triangles:,} triangles, {counts.meshes} meshes, {counts.instances} instances"),
+        ("materials", f"{counts.materials} materials, {counts.images} images, {counts.lights} lights"),
+        ("memory", f"{survey.memory_bytes / MB:,.0f} MB on each host, decoded textures come on top"),
+        ("cameras", ", ".join(name or f"{i}" for i, name in enumerate(survey.cameras))),
+        *(("note", notice) for notice in survey.notices),
+    ]
+    files = [(asset.name, asset.role.value, f"{asset.size / MB:,.2f} MB") for asset in survey.assets]
+    rows = [(s["name"], s["endpoint"], str(s["threads"] or "?")) for s in servers]
+    console.print(_table(survey.name or survey.main, (), facts))
+    console.print(_table("Files", ("name", "role", "size"), files))
+    console.print(_table("Servers", ("name", "where", "threads"), rows))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", show_header=bool(columns), box=None, pad_edge=False)
+    for column in columns or ("", ""):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

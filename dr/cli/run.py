@@ -1,0 +1,104 @@
+"""Runs a request on a terminal: shows it, writes the files, says how it went. Decides nothing about rendering."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from dr.broker.commands import Status
+from dr.cli import say
+from dr.cli.interrupt import cancel_on_signals
+from dr.client.frame import render_frame
+from dr.client.logs import log_file
+from dr.client.progress import choose_display, show_count, show_time
+from dr.client.request import Request
+from dr.client.result import LostServer, Result, ServerStatistics
+from dr.errors import BadInput
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """The object that `--json` prints."""
+
+    seconds: float
+    samples_per_second: float
+    buckets: int
+    servers: tuple[ServerStatistics, ...]
+    lost: tuple[LostServer, ...]
+    outputs: tuple[str, ...]
+
+
+def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bool, verbose: bool) -> int:
+    """Renders, writes and reports; gives the exit status."""
+    _check_log(bucket_log)
+    with log_file(request.settings.log_folder, "render", verbose) as log_path:
+        if verbose and log_path:
+            print(f"dr: log: {log_path}", file=sys.stderr)
+        with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
+            result = render_frame(request, display.show, cancel)
+        outputs = write_outputs(request.outputs, result)
+        write_bucket_log(bucket_log, result)
+    report(result, outputs, json, quiet)
+    return int(result.status)
+
+
+def write_outputs(paths: tuple[Path, ...], result: Result) -> list[Path]:
+    """The files written: all of them, only OUT.partial.exr of an incomplete picture, nothing of an empty one."""
+    if result.complete:
+        return [result.save(path) for path in paths]
+    if not result.buckets or not paths:
+        return []
+    return [result.save(paths[0].with_suffix(".partial.exr"))]
+
+
+def write_bucket_log(path: Path | None, result: Result) -> None:
+    if path is None:
+        return
+    try:
+        path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in result.buckets))
+    except OSError as error:
+        raise BadInput(f"--bucket-log: cannot write {path}: {error.strerror}") from error
+
+
+def report(result: Result, outputs: list[Path], json: bool, quiet: bool) -> None:
+    """The last words: why it is incomplete, one line of summary, the JSON object."""
+    if not result.complete:
+        partial = f"; what there is is in {outputs[0]}" if outputs else ""
+        say(f"incomplete: {result.reason}{partial}", Status.INCOMPLETE)
+        for bucket in result.poisoned:
+            work = bucket.bucket
+            say(f"bucket at {work.x},{work.y} was given up: {bucket.error}", Status.INCOMPLETE)
+    if not quiet:
+        print(summarise(result, outputs), file=sys.stderr if json else sys.stdout, flush=True)
+    if json:
+        facts = result.statistics
+        names = tuple(str(path) for path in outputs)
+        answer = Facts(
+            seconds=facts.seconds,
+            samples_per_second=facts.samples_per_second,
+            buckets=facts.buckets,
+            servers=facts.servers,
+            lost=facts.lost,
+            outputs=names,
+        )
+        print(msgspec.json.encode(answer).decode(), flush=True)
+
+
+def summarise(result: Result, outputs: list[Path]) -> str:
+    """One line: files, time, speed, servers, shares."""
+    facts = result.statistics
+    files = ", ".join(map(str, outputs)) or "no file"
+    servers = f"{len(facts.servers)} server{'s' if len(facts.servers) != 1 else ''}"
+    lost = f" ({len(facts.lost)} lost)" if facts.lost else ""
+    return (
+        f"{files}: {show_time(facts.seconds)}, {show_count(facts.samples_per_second)} samples/s on {servers}{lost}, "
+        f"wait {facts.wait_share:.0%}, render {facts.render_share:.0%}"
+    )
+
+
+def _check_log(path: Path | None) -> None:
+    """BadInput before the render rather than after it."""
+    if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
+        raise BadInput(f"--bucket-log: expected a file in an existing folder, found {path}")

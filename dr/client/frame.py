@@ -1,0 +1,176 @@
+"""Renders one frame: starts servers, surveys the scene, runs the loop. Draws and prints nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from dr.broker.buckets import Order, choose_size, cut_frame
+from dr.broker.commands import Finished, MergeTile, Notify, Status
+from dr.broker.events import Event, FrameRequested, ServerAdded
+from dr.broker.job import Frame
+from dr.broker.state import Broker
+from dr.client.addresses import resolve_servers
+from dr.client.files import SceneFiles
+from dr.client.local import LocalServers, ServerPlan, host_nodes, plan_servers
+from dr.client.loop import Loop
+from dr.client.request import Request, merge
+from dr.client.result import Result
+from dr.client.tally import Progress, Tally
+from dr.errors import BadInput, Refused
+from dr.scene.model import RenderSettings, ViewSettings
+from dr.settings import Settings
+
+if TYPE_CHECKING:
+    from dr.scene.survey import Survey
+
+SNAPSHOT_S = 0.05  # between two calls of the user's progress callback
+REMOTE_THREADS = 16  # of a server that was not asked yet, for the choice of a bucket size
+
+ShowProgress = Callable[[Progress], None]
+
+
+class Watcher:
+    """Merges tiles into the picture and tells the user where the render stands. The loop's observer."""
+
+    def __init__(self, broker: Broker, frame: Frame, tally: Tally, show: ShowProgress | None) -> None:
+        from dr.image.framebuffer import Framebuffer
+
+        self.broker = broker
+        self.framebuffer = Framebuffer(frame.settings, frame.channels)
+        self.tally = tally
+        self.show = show
+        self.next_snapshot = 0.0
+
+    def tile_arrived(self, tile: MergeTile) -> None:
+        from dr.protocol.tiles import unpack
+
+        self.framebuffer.merge(tile.bucket, unpack(tile.bucket, tile.channels, tile.payload))
+        self.tally.add_tile(tile)
+
+    def notice_given(self, notice: Notify) -> None:
+        self.tally.add_notice(notice, monotonic())
+
+    def turn_ended(self) -> None:
+        now = monotonic()
+        if self.show and now >= self.next_snapshot:
+            self.next_snapshot = now + SNAPSHOT_S
+            self.show(self.tally.progress(self.broker.report(), now))
+
+    def show_last(self) -> None:
+        if self.show:
+            self.show(self.tally.progress(self.broker.report(), monotonic()))
+
+
+def render_frame(request: Request, show: ShowProgress | None, cancel: threading.Event) -> Result:
+    """Renders one frame and returns what there is of it, complete or not. Raises BadInput or Refused."""
+    started = monotonic()
+    check_outputs(request, None)
+    with LocalServers() as local:
+        if wants_local(request, ()):
+            local.start(plan_local(request.settings))
+        survey = survey_scene(request)
+        settings = merge(survey.settings, request.picture)
+        view = merge(survey.view, request.view)
+        check_outputs(request, settings)
+        endpoints = find_servers(request, survey)
+        if not local.servers and wants_local(request, endpoints):
+            local.start(plan_local(request.settings))
+        frame, files = make_frame(request, survey, settings, _thread_count(local, endpoints))
+        broker = Broker(kernels=_kernels(), seed=os.urandom(16), client=f"{os.getpid()}")
+        watcher = Watcher(broker, frame, Tally(started, survey.notices), show)
+        first: list[Event] = [*(ServerAdded(endpoint) for endpoint in endpoints), FrameRequested(frame)]
+        end = Loop(broker, files, local, watcher).run(first, cancel)
+        local.ask_to_stop()
+        finished = monotonic()
+        watcher.show_last()
+        return _result(end, watcher, view, finished)
+
+
+def survey_scene(request: Request) -> Survey:
+    """What the scene file says, read in a process of its own."""
+    from dr.scene.survey import run_survey
+
+    return run_survey(request.scene, request.picture)
+
+
+def wants_local(request: Request, endpoints: Sequence[str]) -> bool:
+    """Whether servers are started here: if the user wants it or, with no server known, did not forbid it."""
+    if request.local is not None:
+        return request.local
+    return request.settings.use_local_host or not endpoints
+
+
+def plan_local(settings: Settings) -> list[ServerPlan]:
+    return plan_servers(host_nodes(), settings.local_servers or None, settings.threads or None)
+
+
+def find_servers(request: Request, survey: Survey) -> tuple[str, ...]:
+    """Endpoints of the servers that are named on the command line or else in the scene or else in the settings."""
+    saved = survey.servers or request.settings.servers
+    texts = request.servers or [f"{_bracket(s.host)}:{s.port}" for s in saved if s.enabled]
+    endpoints = resolve_servers(texts)
+    if not endpoints and request.local is False:
+        raise BadInput("no server renders: --no-local needs --server HOST:PORT, or servers in the scene or settings")
+    return endpoints
+
+
+def make_frame(request: Request, survey: Survey, settings: RenderSettings, threads: int) -> tuple[Frame, SceneFiles]:
+    """The buckets to render, and the files that servers will ask for."""
+    options = request.settings
+    size = options.bucket_size or choose_size(settings, threads)
+    files = SceneFiles(survey.manifest, request.scene.parent)
+    frame = Frame(
+        settings=settings,
+        channels=request.channels,
+        buckets=cut_frame(settings, size, Order(options.bucket_order), settings.seed),
+        manifest=files.manifest_digest,
+        assets=files.sizes(),
+    )
+    return frame, files
+
+
+def check_outputs(request: Request, settings: RenderSettings | None) -> None:
+    """BadInput before anything starts (`settings` None) and before rendering, when an output cannot be written."""
+    from dr.image.display import check_view
+    from dr.image.output import check_output
+
+    check_view(request.view.get("view_transform", "Standard"))
+    for path in request.outputs:
+        size = (settings.width, settings.height) if settings else (1, 1)
+        check_output(path, size, request.channels)
+
+
+def _result(end: Finished, watcher: Watcher, view: ViewSettings, finished: float) -> Result:
+    report = watcher.broker.report()
+    if end.status is Status.BAD_INPUT:
+        raise BadInput(end.reason)
+    if end.status is Status.REFUSED:
+        raise Refused(end.reason)
+    return Result(
+        picture=watcher.framebuffer.picture(),
+        view=view,
+        statistics=watcher.tally.statistics(report, finished),
+        status=end.status,
+        reason=end.reason,
+        poisoned=end.poisoned,
+        buckets=tuple(watcher.tally.records),
+        notices=tuple(watcher.tally.notices),
+    )
+
+
+def _thread_count(local: LocalServers, endpoints: Sequence[str]) -> int:
+    return sum(server.plan.threads for server in local.servers) + REMOTE_THREADS * len(endpoints)
+
+
+def _kernels() -> str:
+    from dr.scene.code_digest import code_digest
+
+    return code_digest()
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,102 @@
+"""Puts one render server together, says where it listens, and runs it to its end. Knows the process, not its work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+from dr.errors import BadInput
+from dr.protocol.version import DEFAULT_PORT
+from workers.numa.pin import pin_process
+from workers.numa.topology import usable_cpus
+from workers.prepare.folders import PrivateFolder, user_folder
+from workers.prepare.lifeline import die_with_parent, lifeline_fd
+from workers.server.engine import Engine
+from workers.server.loop import Loop
+from workers.server.state import Identity
+
+READY_WORD = "listening on"
+MAX_THREADS = 4096
+
+log = logging.getLogger("dr.server")
+
+
+class ServeOptions(Struct, frozen=True, kw_only=True):
+    """How to serve. `endpoint` (tcp://HOST:PORT, ipc://PATH) wins over `bind` and `port`; TCP port 0 means any."""
+
+    endpoint: str | None = None
+    bind: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    threads: int | None = None  # None: one per CPU that the process may use
+    cpus: tuple[int, ...] | None = None  # None: those it may use already
+    name: str | None = None
+    parent_pid: int | None = None  # end when this process, our parent, does
+
+
+def serve(options: ServeOptions, engine: Engine | None = None) -> int:
+    """Serves until told to stop; prints `listening on ENDPOINT` on stdout once it may be dialled.
+
+    Raises BadInput when it cannot listen there, Refused when that would need a key. Returns the exit status.
+    """
+    if options.parent_pid is not None and not die_with_parent(options.parent_pid, signal.SIGTERM):
+        return 0
+    if options.cpus is not None:
+        pin_process(options.cpus)
+    threads = len(usable_cpus()) if options.threads is None else options.threads
+    if not 1 <= threads <= MAX_THREADS:
+        raise BadInput(f"--threads: expected 1 to {MAX_THREADS}, found {threads}")
+    loop = Loop(identity(options, threads), _endpoint(options), engine or _kernel_engine(threads), _folder())
+    fd = lifeline_fd() if options.parent_pid is not None else None
+    if fd is not None:
+        loop.watch_parent(fd)
+    log.info("%s %s with %d threads", READY_WORD, loop.endpoint, threads)
+    print(f"{READY_WORD} {loop.endpoint}", flush=True)
+    loop.run()
+    return 0
+
+
+def identity(options: ServeOptions, threads: int) -> Identity:
+    from dr.scene.code_digest import code_digest
+
+    name = options.name or f"{platform.node() or 'server'}:{options.port}"
+    return Identity(name=name, boot=os.urandom(8), kernels=code_digest(), threads=threads, cpu=cpu_model())
+
+
+def cpu_model() -> str:
+    """What the CPU calls itself, for people."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _endpoint(options: ServeOptions) -> str:
+    if options.endpoint is not None:
+        return options.endpoint
+    host = f"[{options.bind}]" if ":" in options.bind and not options.bind.startswith("[") else options.bind
+    return f"tcp://{host}:{options.port}"
+
+
+def _kernel_engine(threads: int) -> Engine:
+    from workers.prepare.warmup import use_kernel_cache
+    from workers.server.kernel_engine import KernelEngine
+
+    use_kernel_cache()
+    return KernelEngine(user_folder("scenes"), threads)
+
+
+def _folder() -> PrivateFolder:
+    return PrivateFolder(user_folder("servers"))
+
+
+def log_to_stderr(verbose: bool) -> None:
+    style = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format=style, stream=sys.stderr)
