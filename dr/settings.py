@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgspec
 import platformdirs
@@ -21,6 +21,7 @@ DEFAULT_PORT = 20204
 SETTINGS_FILE = "dr.toml"
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 
+Part = TypeVar("Part", bound=Struct)
 BucketOrder: TypeAlias = Literal["spiral", "hilbert", "rows", "columns", "checker", "random"]
 BUCKET_ORDERS: tuple[str, ...] = get_args(BucketOrder)
 
@@ -63,26 +64,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_folder: Annotated[Path, _about("where log files go")] = field(
         default_factory=lambda: platformdirs.user_log_path("dr", appauthor=False)
     )
-    kernel_cache_path: Annotated[Path, _about("where compiled kernels are kept")] = field(
+    kernel_cache: Annotated[Path, _about("where compiled kernels are kept")] = field(
         default_factory=lambda: platformdirs.user_cache_path("dr", appauthor=False) / "kernels"
     )
 
-    # Time
-    connect_timeout_s: Annotated[float, _seconds("a dial that has not connected by then has failed")] = 3.0
+    # Patience of a client
+    dial_s: Annotated[float, _seconds("a dial that has not connected by then has failed")] = 5.0
     welcome_s: Annotated[float, _seconds("a server that has not answered `hello` by then is lost")] = 2.0
     ping_s: Annotated[float, _seconds("between two pings to a server")] = 1.0
     dead_s: Annotated[float, _seconds("a peer that has been silent for so long is lost")] = 3.0
-    beat_s: Annotated[float, _seconds("between two beats of a server under a lease")] = 0.25
-    redial_min_s: Annotated[float, _seconds("first pause before a lost server is dialled again")] = 0.1
-    redial_max_s: Annotated[float, _seconds("longest such pause")] = 1.0
-    setup_s: Annotated[float, _seconds("a client that sends no frame for so long loses its lease")] = 30.0
-    prepare_s: Annotated[float, _seconds("longest preparation of a scene on a server")] = 3600.0
-    stop_s: Annotated[float, _seconds("a process that has not stopped by then is killed")] = 5.0
+    backoff_first_s: Annotated[float, _seconds("first pause before a lost server is dialled again")] = 0.1
+    backoff_last_s: Annotated[float, _seconds("longest such pause")] = 1.0
 
-    # Limits: what a scene may cost
-    image_side_limit: Annotated[int, _about("longest side of a texture", "pixels", ge=1, le=1 << 20)] = 32768
-    image_pixel_limit: Annotated[int, _about("pixels of one texture", "pixels", ge=1, le=1 << 34)] = 1 << 29
-    asset_bytes_limit: Annotated[int, _about("size of one scene file", "bytes", ge=1, le=1 << 48)] = 1 << 36
+    # Patience of a server, and what a client may cost it
+    beat_s: Annotated[float, _seconds("between two signs of life to a client")] = 0.25
+    setup_s: Annotated[float, _seconds("a client that sends no frame for so long loses its lease")] = 30.0
+    bucket_s: Annotated[float, _seconds("a bucket that takes longer has failed")] = 86400.0
+    waiters: Annotated[int, _about("clients that may wait for a busy server", "clients", ge=0, le=4096)] = 64
+    queued_buckets: Annotated[int, _about("buckets that a client may queue", "buckets", ge=1, le=1 << 24)] = 65536
+    scene_bytes: Annotated[int, _about("size of all files of a scene", "bytes", ge=1, le=1 << 48)] = 1 << 40
 
 
 class LoadedSettings(Struct, frozen=True, kw_only=True):
@@ -149,6 +149,12 @@ def setting_rows(loaded: LoadedSettings) -> list[SettingRow]:
     ]
 
 
+def settings_part(values: Settings, kind: type[Part]) -> Part:
+    """The settings that one part takes: fields of `kind` that are named alike; its other fields keep their defaults."""
+    names = set(kind.__struct_fields__) & set(Settings.__struct_fields__)
+    return kind(**{name: getattr(values, name) for name in names})
+
+
 def default_settings_file() -> Path:
     """The user's own `dr.toml`, whether it exists or not."""
     return platformdirs.user_config_path("dr", appauthor=False) / SETTINGS_FILE
@@ -209,7 +215,7 @@ def _decode_path(kind: type, value: Any) -> Any:
 
 def _check_together(values: Settings, origins: Mapping[str, str]) -> None:
     """Pairs that make sense in one order only: a farm with dead_s < ping_s would lose healthy servers."""
-    for lesser, greater in (("ping_s", "dead_s"), ("beat_s", "dead_s"), ("redial_min_s", "redial_max_s")):
+    for lesser, greater in (("ping_s", "dead_s"), ("beat_s", "dead_s"), ("backoff_first_s", "backoff_last_s")):
         low, high = getattr(values, lesser), getattr(values, greater)
         if low > high:
             found = f"{low} ({origins[lesser]}) and {high} ({origins[greater]})"

@@ -81,7 +81,7 @@ def torus(radius: float, tube: float) -> Mesh:
 
     def shape(s: F, t: F) -> F:
         r = radius + tube * np.cos(TAU * t)
-        return np.stack([r * np.cos(TAU * s), r * np.sin(TAU * s), -tube * np.sin(TAU * t)], -1)
+        return np.stack([r * np.cos(TAU * s), r * np.sin(TAU * s), tube * np.sin(TAU * t)], -1)
 
     return surface(shape, rows=12, columns=128)
 
@@ -379,7 +379,7 @@ def make(folder: Path) -> None:
     }
     for name, mesh in meshes.items():
         write_ply(folder / f"{name}.ply", mesh)
-    gold = {"baseColorFactor": [1.0, 0.72, 0.32, 1.0], "metallicFactor": 1.0, "roughnessFactor": 0.2}
+    gold = {"baseColorFactor": [1.0, 0.72, 0.32, 1.0], "metallicFactor": 1.0, "roughnessFactor": 0.26}
     write_glb(folder / "knot.glb", knot(0.135, 0.042), "knot", {"pbrMetallicRoughness": gold})
     colour, rough = terrazzo()
     images = {"terrazzo": colour, "terrazzo-rough": rough, "wood": wood(), "glaze": glaze()}

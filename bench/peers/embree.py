@@ -17,7 +17,7 @@ import numpy as np
 SOURCE = Path(__file__).with_suffix(".c")
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """Embree cannot be measured here; the text says what to install."""
 
 
@@ -25,11 +25,11 @@ def load() -> ctypes.CDLL:
     """Compiles the loop against embreex's Embree and loads it."""
     spec = importlib.util.find_spec("embreex")
     if spec is None or spec.origin is None:
-        raise Missing("expected the package embreex, found none: pip install --no-deps embreex")
+        raise MissingError("expected the package embreex, found none: pip install --no-deps embreex")
     folder = Path(spec.origin).parent.parent / "embreex.libs"
     libraries = sorted(folder.glob("libembree4*.so*"))
     if not libraries:
-        raise Missing(f"expected libembree4*.so in {folder}, found none: reinstall embreex from a wheel")
+        raise MissingError(f"expected libembree4*.so in {folder}, found none: reinstall embreex from a wheel")
     target = Path(tempfile.mkdtemp()) / "libembree_loop.so"
     link = [str(libraries[0]), f"-Wl,-rpath,{folder}", "-Wl,--allow-shlib-undefined"]
     subprocess.run(["gcc", "-O3", "-march=native", "-shared", "-fPIC", "-o", target, SOURCE, *link], check=True)

@@ -192,6 +192,7 @@ class Fleet:
         """The server is free for others; it stays connected."""
         self.move(server, Phase.UP)
         server.lease = b""
+        self._arm(server)
 
     def greet(self, server: Server, now: float) -> None:
         """`hello` is on its way; `welcome` must follow."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from dr.broker.job import Job
 
+MIN_WINDOW = 2
 MAX_WINDOW = 32  # buckets per render thread that a server may hold, however far away it is
 UNKNOWN_BUCKET_S = 1.0  # until the first tile says better
 
@@ -43,8 +44,8 @@ class Idler(Struct, frozen=True):
 
 def count_credit(threads: int, rtt_s: float, bucket_s: float) -> int:
     """How many buckets a server may hold, so that no thread waits for the wire while one is on its way."""
-    window = 1 + ceil(rtt_s / bucket_s) if bucket_s > 0 else MAX_WINDOW
-    return threads * min(MAX_WINDOW, max(2, window))
+    window = 1 + ceil(rtt_s / bucket_s) if bucket_s > 0 else MIN_WINDOW  # nothing measured yet
+    return threads * min(MAX_WINDOW, max(MIN_WINDOW, window))
 
 
 def choose_bucket(job: Job, hand: Hand, ready: Set[bytes]) -> int | None:

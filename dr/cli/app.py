@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from dr.cli import BAD_INPUT, render, say, serve, settings, warmup
+from dr.cli import BAD_INPUT, say
+from dr.cli.render import EXAMPLES as RENDER_EXAMPLES
+from dr.cli.render import render
+from dr.cli.serve import EXAMPLES as SERVE_EXAMPLES
+from dr.cli.serve import serve
+from dr.cli.settings import EXAMPLES as SETTINGS_EXAMPLES
+from dr.cli.settings import settings
+from dr.cli.warmup import warmup
 from dr.cli.words import double_dashes
 
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # click's own base, wherever typer keeps it
@@ -21,10 +28,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("render", epilog=render.EXAMPLES)(render.render)
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("warmup")(warmup.warmup)
-app.command("settings", epilog=settings.EXAMPLES)(settings.settings)
+app.command("render", epilog=RENDER_EXAMPLES)(render)
+app.command("serve", epilog=SERVE_EXAMPLES)(serve)
+app.command("warmup")(warmup)
+app.command("settings", epilog=SETTINGS_EXAMPLES)(settings)
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,13 +7,13 @@ stalls everything, so `changes` belongs into the same loop as `messages`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
 import zmq
 from msgspec import Struct
-from zmq.utils.monitor import recv_monitor_message
 
 from dr.broker.events import ConnectionLost, DialRefused, DialSucceeded
 from dr.protocol.version import MAX_MESSAGE_BYTES
@@ -23,6 +23,7 @@ SILENCE_MS = 3000  # ZMTP's own heartbeat, handshake and connect time-outs
 FAREWELL_MS = 200  # how long closing may take to hand over the last words
 MESSAGES_PER_TURN = 256  # then the other descriptors get their turn
 
+_FACT = struct.Struct("=hi")  # a monitor's first frame: event, value
 _HANDSHAKE_FAILURES = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.HANDSHAKE_FAILED_PROTOCOL)
 
 Change: TypeAlias = DialSucceeded | DialRefused | ConnectionLost
@@ -95,10 +96,11 @@ class Link:
     def changes(self) -> Iterator[Change]:
         """Connections made and lost since the last call."""
         while self.monitor.poll(0):
-            event = recv_monitor_message(self.monitor)
-            endpoint = event["endpoint"].decode("utf-8", "replace")
+            fact, place = self.monitor.recv_multipart()
+            kind, value = _FACT.unpack(fact)
+            endpoint = place.decode("utf-8", "replace")
             if endpoint in self._dials:
-                change = self._read_event(endpoint, zmq.Event(event["event"]), event["value"])
+                change = self._read_event(endpoint, zmq.Event(kind), value)
                 if isinstance(change, ConnectionLost | DialRefused):
                     self.hang_up(endpoint)
                 if change:

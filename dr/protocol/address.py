@@ -15,7 +15,7 @@ MAX_PATH_BYTES = 107  # of a Unix socket: sun_path without its final zero
 _EXPECTED = "expected HOST, HOST:PORT, HOST:FIRST-LAST, [IPv6]:PORT, dns+any:HOST or ipc:///PATH"
 _IPC, _EVERY = "ipc://", "dns+any:"
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
-_PLACE = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<ports>.*))?", re.DOTALL)
+_PLACE = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<ports>[^/]*))?")
 
 
 class TcpAddress(Struct, frozen=True):

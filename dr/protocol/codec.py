@@ -18,6 +18,7 @@ from dr.protocol.version import HEADER_BYTES
 
 MAX_ITEMS = 4096  # of one list or map; the longest list of a message is Cancel's
 _ERROR_CHARS = 300
+_REFUSALS = (ValueError, RecursionError, msgpack.UnpackException)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -47,7 +48,7 @@ def _decode(header: bytes | memoryview, expected: Any) -> Any:
         raise ProtocolError(f"expected a header of at most {HEADER_BYTES} bytes, found {len(header)}")
     try:
         return msgspec.convert(_unpack(header), expected, strict=True, builtin_types=(bytes,))
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+    except _REFUSALS as error:
         raise ProtocolError(f"expected a message, found {_one_line(error)}") from None
 
 
@@ -57,7 +58,6 @@ def _unpack(header: bytes | memoryview) -> Any:
         header,
         raw=False,
         strict_map_key=True,
-        max_buffer_size=HEADER_BYTES,
         max_str_len=HEADER_BYTES,
         max_bin_len=HEADER_BYTES,
         max_array_len=MAX_ITEMS,

@@ -108,8 +108,10 @@ def _bounds(scene: Scene, label: str) -> tuple[Point, Point]:
     corners = boxes[[instance.mesh for instance in scene.instances]]
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = _transformed_boxes(transforms, corners)
-    if not (np.abs(low) < MAX_EXTENT).all() or not (np.abs(high) < MAX_EXTENT).all():
-        raise BadInput(f"{label}: expected everything within {MAX_EXTENT:g} metres of the origin, found more")
+    far = np.flatnonzero(~((np.abs(low) < MAX_EXTENT) & (np.abs(high) < MAX_EXTENT)).all(axis=1))
+    if far.size:
+        name = scene.instances[far[0]].name[:80]
+        raise BadInput(f"{label}: object {name!r}: expected it within {MAX_EXTENT:g} metres of the origin, found more")
     return _point(low.min(axis=0)), _point(high.max(axis=0))
 
 

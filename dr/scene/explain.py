@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from dr.errors import BadInput
 
-_PATH = re.compile(r"^(?P<text>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_PATH = re.compile(r"^(?P<text>.*) - at `\$\.?(?P<path>.+)`$", re.DOTALL)
 T = TypeVar("T")
 
 
@@ -20,8 +20,7 @@ def explain(name: str, error: Exception) -> BadInput:
     found = _PATH.match(str(error))
     if found is None:
         return BadInput(f"{name}: {error}")
-    path = found["path"] or "the whole file"
-    return BadInput(f"{name}: {path}: {found['text']}")
+    return BadInput(f"{name}: {found['path']}: {found['text']}")
 
 
 def pick(items: Sequence[T], index: int, what: str, place: str) -> T:

@@ -24,8 +24,9 @@ def from_rows(rows: Sequence[Sequence[float]]) -> F64:
 
 
 def multiply(a: F64, b: F64) -> F64:
-    """`a @ b`: first b, then a."""
-    product: F64 = a[:, 0:1] * b[0] + a[:, 1:2] * b[1] + a[:, 2:3] * b[2] + a[:, 3:4] * b[3]
+    """`a @ b`: first b, then a. b may be many, [n, 4, 4]."""
+    first, second, third, fourth = (a[:, k : k + 1] * b[..., k : k + 1, :] for k in range(4))
+    product: F64 = first + second + third + fourth
     return product
 
 

@@ -31,7 +31,7 @@ def twin_nested_hash(x, seed):
 
 
 def twin_owen(x, seed):
-    """Owen's scrambling as the tree it is: from the first digit on, a coin hashed from the digits before flips the next."""
+    """Owen's scrambling as the tree it is: a coin hashed from the digits before a digit flips it."""
     result = 0
     for digit in range(31, -1, -1):
         before = x >> (digit + 1) << (digit + 1)
@@ -97,14 +97,15 @@ def first_samples(width, height, seed, index, dimension):
 
 def test_samples_are_those_of_the_slow_twin():
     rng = np.random.default_rng(3)
-    for pixel, index, dimension in rng.integers(0, 2**32, (200, 3)).tolist() + [[0, 0, 0], [1, 1, 1], [MASK, MASK, MASK]]:
+    cases = [*rng.integers(0, 2**32, (200, 3)).tolist(), [0, 0, 0], [1, 1, 1], [MASK, MASK, MASK]]
+    for pixel, index, dimension in cases:
         wanted = twin_sample_2d(pixel, index, dimension)
         assert tuple(samples_2d(pixel, index, 1, dimension)[0].tolist()) == wanted
         assert samples_1d(pixel, index, 1, dimension)[0] == wanted[0]
 
 
 def test_hashes_are_those_of_the_slow_twin():
-    for x in np.random.default_rng(4).integers(0, 2**32, 100).tolist() + [0, 1, MASK]:
+    for x in [*np.random.default_rng(4).integers(0, 2**32, 100).tolist(), 0, 1, MASK]:
         assert sobol.hash32(np.uint32(x)) == twin_hash(x)
     assert sobol.pixel_hash(np.uint32(5), np.uint32(7), np.uint32(9)) == twin_hash(5 ^ twin_hash(7 ^ twin_hash(9)))
 
@@ -112,8 +113,16 @@ def test_hashes_are_those_of_the_slow_twin():
 def test_reference_samples_never_change():
     pixel = sobol.pixel_hash(np.uint32(11), np.uint32(13), np.uint32(17))
     assert int(pixel) == 0x0A30EA44
-    assert (samples_2d(pixel, 0, 4, 0) * 2**24).astype(int).tolist() == [[9965462, 7271883], [2018359, 13920890], [13740143, 9524685], [5453023, 3512587]]
-    assert (samples_2d(pixel, 1000000, 2, 12345) * 2**24).astype(int).tolist() == [[13840997, 4045717], [3205533, 10960824]]
+    assert (samples_2d(pixel, 0, 4, 0) * 2**24).astype(int).tolist() == [
+        [9965462, 7271883],
+        [2018359, 13920890],
+        [13740143, 9524685],
+        [5453023, 3512587],
+    ]
+    assert (samples_2d(pixel, 1000000, 2, 12345) * 2**24).astype(int).tolist() == [
+        [13840997, 4045717],
+        [3205533, 10960824],
+    ]
 
 
 @pytest.mark.parametrize("block", [0, 1, 5])

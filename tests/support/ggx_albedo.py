@@ -1,10 +1,11 @@
 """Writes workers/kernels/bsdf/albedo_table.py: the GGX lobe's directional albedo by quadrature in float64.
 
-    python -m tests.support.ggx_albedo > workers/kernels/bsdf/albedo_table.py
+Run as `python -m tests.support.ggx_albedo > workers/kernels/bsdf/albedo_table.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import textwrap
 
 import numpy as np
@@ -16,6 +17,11 @@ MIN_ALPHA = 1e-3
 Floats = npt.NDArray[np.float64]
 
 
+@functools.cache
+def _gauss_legendre(points: int) -> tuple[Floats, Floats]:
+    return np.polynomial.legendre.leggauss(points)
+
+
 def directional_albedo(cosine: float, alpha: float, points: int = 384) -> tuple[float, float]:
     """(A + B, B) of the GGX lobe seen from `cosine`: its reflectance for Fresnel 1 and for Fresnel (1 - cos)^5.
 
@@ -25,7 +31,7 @@ def directional_albedo(cosine: float, alpha: float, points: int = 384) -> tuple[
     sine = np.sqrt(max(0.0, 1.0 - cosine * cosine))
     smith_o = np.sqrt((alpha * sine) ** 2 + cosine * cosine)
     x0, z0 = alpha * sine / smith_o, cosine / smith_o
-    nodes, weights = np.polynomial.legendre.leggauss(points)
+    nodes, weights = _gauss_legendre(points)
     z = (-z0 + (1.0 + z0) * (nodes + 1.0) / 2.0)[:, None]
     phi = (np.arange(points) + 0.5) / points * np.pi
     radius = np.sqrt(1.0 - z * z)
@@ -59,7 +65,7 @@ def white_albedo_table() -> Floats:
 
 
 def root_cosine_table() -> Floats:
-    """sqrt(c) of B = (A + B) (1 - c)^5, f8[roughness, cosine]; even steps of sqrt(cos), in which it is nearly linear."""
+    """sqrt(c) of B = (A + B) (1 - c)^5, f8[roughness, cosine]; in even steps of sqrt(cos) it is nearly linear."""
     table = np.zeros((RESOLUTION, RESOLUTION))
     for i, alpha in enumerate(table_alphas()):
         for j in range(RESOLUTION):
@@ -74,8 +80,9 @@ def _rows(table: Floats) -> str:
 
 
 def module_text() -> str:
-    return f'''"""Directional albedo of the GGX lobe as numbers. Knows only its own grid; written by tests/support/ggx_albedo.py.
+    return f'''"""Directional albedo of the GGX lobe as numbers. Knows only its own grid.
 
+Written by tests/support/ggx_albedo.py, which says what the numbers are.
 Rows: even steps of roughness from the smoothest (alpha = {MIN_ALPHA}) to 1. Values in units of 1/{UNITS}.
 """
 

@@ -19,7 +19,7 @@ def sidak(tests: int, alpha: float = ALPHA) -> float:
 def chi_square(counts: npt.ArrayLike, expected: npt.ArrayLike) -> float:
     """p-value of Pearson's test that `counts` come from `expected` (both sum to the number of samples).
 
-    Cells that expect fewer than MIN_EXPECTED are pooled, and the pool joins the next smallest cell if it is small itself.
+    Cells that expect fewer than MIN_EXPECTED are pooled; a pool that is small itself takes the next smallest cells in.
     """
     observed = np.asarray(counts, float).ravel()
     wanted = np.asarray(expected, float).ravel()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from dr import settings as module
 from dr.errors import BadInput
-from dr.settings import ServerAddress, Settings, load_settings, setting_rows, variable_name
+from dr.settings import ServerAddress, Settings, load_settings, setting_rows, settings_part, variable_name
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +79,10 @@ def test_a_folder_may_be_below_home_and_is_relative_to_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    path = toml(tmp_path, 'log_folder = "~/logs"\nkernel_cache_path = "kernels"')
+    path = toml(tmp_path, 'log_folder = "~/logs"\nkernel_cache = "kernels"')
     values = load_settings(path, {}).values
     assert values.log_folder == Path("/home/ada/logs")
-    assert values.kernel_cache_path == tmp_path / "kernels"
+    assert values.kernel_cache == tmp_path / "kernels"
     assert load_settings(path, {"DR_LOG_FOLDER": "here"}).values.log_folder == Path("here")
 
 
@@ -134,6 +135,16 @@ def test_every_setting_explains_itself() -> None:
     assert (threads.value, threads.default, threads.unit) == (4, 0, "threads")
     assert (threads.origin, threads.variable) == ("DR_THREADS", "DR_THREADS")
     assert variable_name("servers") == ""
+
+
+class Timers(Struct, frozen=True, kw_only=True):
+    ping_s: float = 1.0
+    dead_s: float = 9.0
+    own_s: float = 7.0
+
+
+def test_a_part_takes_the_settings_that_it_names() -> None:
+    assert settings_part(Settings(ping_s=0.5), Timers) == Timers(ping_s=0.5, dead_s=3.0, own_s=7.0)
 
 
 def test_reading_settings_loads_no_heavy_library() -> None:

@@ -1,7 +1,7 @@
 """Elementary functions of float32 from +, *, /, sqrt and fma alone: the same bits on every machine. Knows no libm.
 
-Each docstring states the largest error seen over its domain, in ulp of the float32 result (tests/unit/kernels/test_mathf.py
-measures them against float64). The polynomials are weighted minimax fits of the remainder after the leading terms.
+Each docstring states the largest error seen over its domain, in ulp of the float32 result; the tests
+measure it against float64. The polynomials are weighted minimax fits of the remainder after the leading terms.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def log(x):
 
 @kernel64
 def power(x, y):
-    """x^y for x >= 0, within 0.51 ulp (0.75 of subnormals); 0^0 = 1, a negative or NaN base gives NaN (also for whole exponents).
+    """x^y for x >= 0, within 0.51 ulp (0.75 of subnormals); 0^0 = 1, a negative base gives NaN even for a whole y.
 
     The logarithm needs more digits than float32 has, so this one computes in float64 inside.
     """

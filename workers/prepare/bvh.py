@@ -1,4 +1,4 @@
-"""Builds trees over triangles and instances and joins them into one. Knows threads and memory; the kernels know the cuts."""
+"""Builds trees over triangles and instances and joins them. Knows threads and memory; the kernels know the cuts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def build(positions: Floats, ids: Ints, instance_bounds: Floats, threads: int = 
 
 
 def concatenate(trees: Sequence[Tree]) -> Forest:
-    """Joins trees into shared arrays, in order, with child indices made absolute. Instance leaves keep their instance."""
+    """Joins trees into shared arrays, in order, with absolute child indices. Instance leaves keep their instance."""
     nodes = _aligned(sum(len(tree.nodes) for tree in trees), NODE_FLOATS)
     packs = _aligned(sum(len(tree.packs) for tree in trees), PACK_FLOATS)
     roots = np.full(len(trees), NO_ROOT, np.int32)
@@ -103,10 +103,9 @@ def concatenate(trees: Sequence[Tree]) -> Forest:
 def _rebase(nodes: Floats, first_node: int, first_pack: int) -> None:
     row = kernels.CHILD_ROW
     children = nodes.view(np.int32)[:, row : row + kernels.CHILDREN]
-    used = nodes[:, : kernels.CHILDREN] < np.inf
-    inner, leaf = used & (children >= 0), (children < 0) & (~children & 15 > 0)
-    children[inner] += first_node
-    children[leaf] -= first_pack * 16  # ~(x + n) is ~x - n
+    packs_leaf = (children < 0) & (~children & 15 > 0)
+    children[children >= 0] += first_node
+    children[packs_leaf] -= first_pack * 16  # ~(x + n) is ~x - n
 
 
 def _binary_tree(boxes: Floats, count: int, n_triangles: int, pool: ThreadPoolExecutor) -> tuple[Floats, int]:

@@ -86,7 +86,6 @@ class PrepareProcess:
         except subprocess.TimeoutExpired:
             return "closed its output"
         if status < 0:
-            return (
-                f"was killed by {signal.Signals(-status).name} (out of memory, or a file that its decoder cannot bear)"
-            )
+            name = signal.Signals(-status).name
+            return f"was killed by {name}: out of memory, or a file that its decoder cannot bear"
         return f"ended with status {status}"

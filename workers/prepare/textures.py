@@ -1,52 +1,24 @@
-"""Turns a scene's image files into texels that kernels read. Knows codecs and their limits; knows no material beyond
-which of its slots carry colour.
-
-Pixels come through OpenImageIO's ImageInput (its ImageBuf can be crashed by hostile files) and from one format reader
-only, the one that the file's first bytes name. Sizes are checked before a pixel is read.
-"""
+"""Turns a scene's images into texels that kernels read. Knows colour, alpha and what slots want; knows no codec."""
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import OpenImageIO as oiio  # noqa: N813
 
-from dr.errors import BadInput
 from dr.scene.assets import Files, Role
 from dr.scene.model import F32, F64, Image, Scene, Texture
 from workers.kernels.records import IMAGE, RGBA8_LINEAR, RGBA8_SRGB, RGBA32F, SCENE, TEXTURE
 from workers.kernels.textures.lookup import probe_texture
 from workers.kernels.textures.srgb import srgb_table
+from workers.prepare.image_file import Pixels, read_image
 
-Pixels: TypeAlias = npt.NDArray[Any]  # [height, width, channel], as stored
 Texels: TypeAlias = npt.NDArray[np.uint8] | F32  # [height * width, 4], row 0 at the top, alpha not multiplied in
-
-MAX_SIDE = 65536  # the largest frame is as wide, and int32 texel rows stay far from overflow
-MAX_PIXELS = 1 << 28  # 32768 x 8192: 1 GiB as bytes, 4 GiB as floats
-MAX_CHANNELS = 256  # a fully layered EXR has dozens; a codec's row buffers grow with them
-
-# The first bytes of each format that is read, and the reader's file ending
-SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", ".png"),
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"\x76\x2f\x31\x01", ".exr"),
-    (b"#?", ".hdr"),
-    (b"II*\0", ".tif"),
-    (b"MM\0*", ".tif"),
-    (b"II+\0", ".tif"),
-    (b"MM\0+", ".tif"),
-    (b"BM", ".bmp"),
-)
-TGA_FOOTER = b"TRUEVISION-XFILE.\0"  # ends a TGA 2.0; older ones are known by their name alone
-READABLE = "PNG, JPEG, OpenEXR, Radiance HDR, WebP, TIFF, TGA or BMP"
 
 
 class Usage(Enum):
@@ -173,123 +145,16 @@ def _linear(rgba: Pixels, usage: Usage) -> F32:
 def _decode(image: Image, files: Files, role: Role) -> tuple[Pixels, str | None]:
     """RGBA [height, width, 4] of uint8, uint16 or float32, and a line about what had to be repaired.
 
-    Grey is expanded; a texture's alpha is not multiplied into its colour.
+    A texture's alpha is not multiplied into its colour.
     """
-    place = image.place if image.asset is None else f"{image.place}: {image.asset}".removeprefix(": ")
-    data = image.data if image.asset is None else files.read(image.asset, role, image.place)
-    ending = _ending(data or b"", image.asset or "", place)
-    pixels, spec = _read_pixels(data or b"", ending, place)
-    rgba = _expand(pixels, spec.alpha_channel)
+    name = image.asset or ""
+    place = ": ".join(part for part in (image.place, name) if part)
+    data = files.read(name, role, image.place) if name else image.data or b""
+    rgba, premultiplied = read_image(data, name, place)
     notice = _repair(rgba, place) if rgba.dtype == np.float32 else None
-    if spec.alpha_channel >= 0 and _is_premultiplied(spec, ending) and role == Role.TEXTURE:
+    if premultiplied and role is Role.TEXTURE:
         rgba = _straighten(rgba)
     return rgba, notice
-
-
-def _ending(data: bytes, name: str, place: str) -> str:
-    """The file ending of the format that the bytes begin with."""
-    for signature, ending in SIGNATURES:
-        if data.startswith(signature):
-            return ending
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ".webp"
-    if data.endswith(TGA_FOOTER) or name.lower().endswith(".tga"):
-        return ".tga"
-    found = f"a file that begins with {data[:8]!r}" if data else "an empty file"
-    raise BadInput(f"{place}: expected a {READABLE} image, found {found}")
-
-
-@functools.cache
-def _limit_codecs() -> None:
-    """Process-wide settings of OpenImageIO: one reader per file, no threads of its own, nothing huge."""
-    oiio.attribute("threads", 1)
-    oiio.attribute("exr_threads", -1)
-    oiio.attribute("try_all_readers", 0)
-    oiio.attribute("limits:resolution", MAX_SIDE)
-    oiio.attribute("limits:channels", MAX_CHANNELS)
-
-
-def _read_pixels(data: bytes, ending: str, place: str) -> tuple[Pixels, Any]:
-    """The first picture in the file: its colour channels and alpha, and the ImageSpec with alpha's place among them."""
-    _limit_codecs()
-    config = oiio.ImageSpec()
-    config.attribute("oiio:UnassociatedAlpha", 1)  # leave alpha alone
-    with tempfile.NamedTemporaryFile(suffix=ending) as file:  # the Python binding opens names only
-        file.write(data)
-        file.flush()
-        reader = oiio.ImageInput.open(file.name, config)
-        if reader is None:
-            raise _unreadable(oiio, file.name, place)
-        spec = reader.spec()
-        _check_spec(spec, place)
-        pixels = reader.read_image(0, 0, 0, min(4, spec.nchannels), _stored_type(spec, place))
-        if pixels is None:
-            raise _unreadable(reader, file.name, place)
-        reader.close()
-    return _in_display_window(pixels, spec) if ending == ".exr" else pixels, spec
-
-
-def _unreadable(source: Any, path: str, place: str) -> BadInput:
-    """What OpenImageIO says, without our temporary name; a hostile file may make it say bytes that are not text."""
-    try:
-        reason = source.geterror().replace(path, "file").strip()
-    except UnicodeDecodeError:
-        reason = ""
-    first_line = reason.split("\n")[0][:200] or "the data is damaged"
-    return BadInput(f"{place}: cannot read the image: {first_line}")
-
-
-def _check_spec(spec: Any, place: str) -> None:
-    for name, width, height in (("image", spec.width, spec.height), ("frame", spec.full_width, spec.full_height)):
-        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
-            raise BadInput(
-                f"{place}: the {name} has {width} x {height} pixels; the limit is {MAX_SIDE} a side and "
-                f"{MAX_PIXELS} in all: scale it down"
-            )
-    if not 0 < spec.nchannels <= MAX_CHANNELS:
-        raise BadInput(f"{place}: expected 1 to {MAX_CHANNELS} channels, found {spec.nchannels}")
-    if spec.deep or spec.depth > 1:
-        raise BadInput(f"{place}: expected a flat image, found a {'deep' if spec.deep else 'volume'} one")
-
-
-def _stored_type(spec: Any, place: str) -> Any:
-    """The type to read: bytes and shorts as they are, half and float as float."""
-    kind = str(spec.format)
-    if kind in ("uint8", "uint16"):
-        return spec.format
-    if kind in ("half", "float"):
-        return oiio.TypeFloat
-    raise BadInput(f"{place}: expected 8- or 16-bit or float pixels, found {kind}")
-
-
-def _in_display_window(pixels: Pixels, spec: Any) -> Pixels:
-    """An EXR stores any rectangle of its frame: the frame, black where nothing is stored."""
-    x, y = spec.x - spec.full_x, spec.y - spec.full_y
-    if (x, y, spec.width, spec.height) == (0, 0, spec.full_width, spec.full_height):
-        return pixels
-    frame = np.zeros((spec.full_height, spec.full_width, pixels.shape[2]), pixels.dtype)
-    left, top = max(x, 0), max(y, 0)
-    right, bottom = min(x + spec.width, spec.full_width), min(y + spec.height, spec.full_height)
-    if left < right and top < bottom:
-        frame[top:bottom, left:right] = pixels[top - y : bottom - y, left - x : right - x]
-    return frame
-
-
-def _expand(pixels: Pixels, alpha_channel: int) -> Pixels:
-    """RGBA of any channels: grey is repeated, two colours are R and G, a missing alpha is opaque."""
-    height, width, channels = pixels.shape
-    if channels == 4 and alpha_channel == 3:
-        return np.ascontiguousarray(pixels)
-    colors = [channel for channel in range(channels) if channel != alpha_channel][:3]
-    rgba = np.zeros((height, width, 4), pixels.dtype)
-    rgba[..., 3] = 1.0 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-    if 0 <= alpha_channel < channels:
-        rgba[..., 3] = pixels[..., alpha_channel]
-    if len(colors) == 1:
-        rgba[..., :3] = pixels[..., colors]
-    else:
-        rgba[..., : len(colors)] = pixels[..., colors]
-    return rgba
 
 
 def _repair(rgba: Pixels, place: str) -> str | None:
@@ -298,11 +163,6 @@ def _repair(rgba: Pixels, place: str) -> str | None:
     count = int(np.count_nonzero(wrong))
     rgba[wrong] = 0.0
     return f"{place}: {count} values were negative or not finite; they are 0 now" if count else None
-
-
-def _is_premultiplied(spec: Any, ending: str) -> bool:
-    """Whether alpha is multiplied into the colour. Only EXR (always) and TIFF (unless it says no) can hold that."""
-    return ending in (".exr", ".tif") and spec.get_int_attribute("oiio:UnassociatedAlpha", 0) == 0
 
 
 def _straighten(rgba: Pixels) -> Pixels:

@@ -6,7 +6,7 @@ Facts that a thread of this process reports cross an inproc socket as msgpack (s
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -66,7 +66,7 @@ class TileRendered(Struct, frozen=True, tag=True, omit_defaults=True):
     epoch: int
     bucket: BucketWork
     seconds: float
-    payload: Payload = ()
+    payload: tuple[Any, ...] = ()  # frames, not in the header
 
 
 class BucketStopped(Struct, frozen=True, tag=True):

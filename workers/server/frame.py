@@ -7,7 +7,7 @@ from enum import StrEnum
 from dr.errors import Impossible
 from dr.protocol.messages import BucketWork, Channel, Setup
 from dr.protocol.tiles import tile_bytes
-from dr.protocol.version import MAX_PAYLOAD_FRAMES, PAYLOAD_FRAME_BYTES, SAMPLE_CHUNK
+from dr.protocol.version import MAX_PAYLOAD_FRAMES, PAYLOAD_FRAME_BYTES
 from dr.scene.assets import Manifest
 from workers.server.fetching import Fetching
 
@@ -53,9 +53,8 @@ class Frame:
         settings = self.settings
         if bucket.x + bucket.width > settings.width or bucket.y + bucket.height > settings.height:
             return f"expected a rectangle inside {settings.width}x{settings.height}, found {_rectangle(bucket)}"
-        if not bucket.sample_begin < bucket.sample_end <= settings.samples or bucket.sample_begin % SAMPLE_CHUNK:
-            span = f"[{bucket.sample_begin}, {bucket.sample_end})"
-            return f"expected samples within [0, {settings.samples}) from a multiple of {SAMPLE_CHUNK} on, found {span}"
+        if bucket.sample_end > settings.samples:
+            return f"expected samples up to {settings.samples}, found {bucket.sample_end}"
         frames = -(-tile_bytes(bucket, self.channels) // PAYLOAD_FRAME_BYTES)
         if frames > MAX_PAYLOAD_FRAMES:
             return f"expected a tile of at most {MAX_PAYLOAD_FRAMES} MiB, found {frames} MiB; ask for a smaller bucket"

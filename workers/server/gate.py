@@ -49,18 +49,22 @@ class Gate:
         address, port = _allowed(endpoint)
         try:
             if isinstance(address, IpcAddress):
-                _check_private(Path(address.path))
-                self.socket.bind(endpoint)
-                self.socket_file = Path(address.path)
-            else:
-                host = "127.0.0.1" if address.host.lower().rstrip(".") == "localhost" else address.host
-                self.socket.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
+                return self._bind_unix(Path(address.path))
+            name = "127.0.0.1" if address.host.lower().rstrip(".") == "localhost" else address.host
+            host = f"[{name}]" if ":" in name else name
+            self.socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 raise BadInput(f"{endpoint}: the port is taken by another program; choose another one") from error
             raise BadInput(f"{endpoint}: cannot listen there: {os.strerror(error.errno or 0)}") from error
-        bound: bytes = self.socket.last_endpoint
-        return bound.decode().rstrip("\0")
+        bound: bytes = self.socket.last_endpoint  # its port is right, its host may read [::ffff:127.0.0.1]
+        return f"tcp://{host}:{bound.decode().rstrip(chr(0)).rpartition(':')[2]}"
+
+    def _bind_unix(self, path: Path) -> str:
+        _check_private(path)
+        self.socket.bind(f"ipc://{path}")
+        self.socket_file = path
+        return f"ipc://{path}"
 
     def send(self, peer: bytes, message: ServerMessage, payload: Payload) -> PeerUnreachable | None:
         """Sends now, or keeps what a full pipe does not take: nothing is ever dropped while the peer is connected."""

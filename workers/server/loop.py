@@ -61,10 +61,6 @@ class Loop:
         for source in (self.gate.socket, self.gate.monitor, self.inside.socket, self.wake_reader.fileno()):
             self.poller.register(source, zmq.POLLIN)
 
-    @property
-    def endpoint(self) -> str:
-        return self.gate.endpoint
-
     def watch_parent(self, fd: int) -> None:
         """The end of this stream is the parent's death."""
         self.parent_fd = fd
@@ -75,9 +71,11 @@ class Loop:
         with suppress(OSError):  # full: it is awake already; closed: it has ended
             self.wake_writer.send(b"\0")
 
-    def run(self) -> None:
+    def run(self, announce: Callable[[str], None]) -> None:
+        """Tells `announce` where it may be dialled, and serves."""
         try:
             with self._signals():
+                announce(self.gate.endpoint)
                 while self.running:
                     self._turn()
         finally:

@@ -1,4 +1,4 @@
-"""Render threads: each takes one bucket at a time from the loop, renders it and gives the tile back. Knows no client."""
+"""Render threads: each takes one bucket at a time from the loop and gives its tile back. Know no client."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -55,10 +56,23 @@ def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     fd = lifeline_fd() if options.parent_pid is not None else None
     if fd is not None:
         loop.watch_parent(fd)
-    log.info("%s %s with %d threads", READY_WORD, loop.endpoint, threads)
-    print(f"{READY_WORD} {loop.endpoint}", flush=True)
-    loop.run()
+    loop.run(announce)
+    if options.parent_pid is not None and options.endpoint:
+        _remove_empty_folder(options.endpoint)
     return 0
+
+
+def _remove_empty_folder(endpoint: str) -> None:
+    """The folder of our socket is our parent's; one that was killed cannot remove it, so the last server does."""
+    if endpoint.startswith("ipc://"):
+        with suppress(OSError):
+            Path(endpoint.removeprefix("ipc://")).parent.rmdir()
+
+
+def announce(endpoint: str) -> None:
+    """One line for whoever started this server, and one for its log."""
+    log.info("%s %s", READY_WORD, endpoint)
+    print(f"{READY_WORD} {endpoint}", flush=True)
 
 
 def identity(options: ServeOptions, threads: int) -> Identity:

@@ -36,10 +36,13 @@ def load_scene(files: Files, main: str, overrides: Overrides | None = None) -> S
     try:
         with np.errstate(all="ignore"):  # infinities are looked for where they would do harm
             part = _Loader(files).load(main, main)
+        scene = _as_scene(part, main) if isinstance(part, Mesh) else part
+        scene = complete(msgspec.structs.replace(scene, settings=_merged(scene.settings, overrides)), main)
+    except BadInput as error:
+        raise BadInput(_printable(str(error))) from error
     except (MemoryError, RecursionError) as error:
-        raise BadInput(f"{main}: too large or too deeply nested to load: {error or 'out of memory'}") from error
-    scene = _as_scene(part, main) if isinstance(part, Mesh) else part
-    return complete(msgspec.structs.replace(scene, settings=_merged(scene.settings, overrides)), main)
+        raise BadInput(f"{main}: too large or too deeply nested to load") from error
+    return msgspec.structs.replace(scene, notices=tuple(map(_printable, scene.notices)))
 
 
 class _Loader:
@@ -73,6 +76,11 @@ class _Loader:
         if lower.endswith(".ply"):
             return load_ply(self._files, name, role)
         return load_gltf(self._files, name, role, self._budget)
+
+
+def _printable(text: str) -> str:
+    """Names out of a file may hold line ends and what a terminal obeys."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _as_scene(mesh: Mesh, name: str) -> Scene:

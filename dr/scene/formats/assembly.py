@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from dr.errors import BadInput
 from dr.scene import matrix
@@ -81,15 +82,16 @@ class Assembly:
         """All of `part`, moved by `transform`; `material` replaces its own. The same `key` means the same part."""
         self._check_limits(len(part.instances), len(part.lights), place)
         first_mesh, materials = self._share(part, key)
+        own = np.array([instance.transform for instance in part.instances]).reshape(-1, 4, 4)
         self.instances.extend(
             Instance(
                 mesh=first_mesh + instance.mesh,
                 material=materials[instance.material] if material is None else material,
-                transform=matrix.multiply(transform, instance.transform),
+                transform=moved,
                 object_id=self._objects + instance.object_id,
                 name=instance.name,
             )
-            for instance in part.instances
+            for instance, moved in zip(part.instances, matrix.multiply(transform, own), strict=True)
         )
         self._objects += max((instance.object_id for instance in part.instances), default=0)
         self.cameras.extend(_moved_camera(camera, transform, place) for camera in part.cameras)

@@ -98,7 +98,11 @@ ONE_ARGUMENT = [
 ]
 
 
-@pytest.mark.parametrize(("function", "exact", "xs", "bound"), ONE_ARGUMENT, ids=lambda value: getattr(value, "__name__", ""))
+def name_of(value):
+    return getattr(value, "__name__", "")
+
+
+@pytest.mark.parametrize(("function", "exact", "xs", "bound"), ONE_ARGUMENT, ids=name_of)
 def test_a_function_stays_within_its_stated_error(function, exact, xs, bound):
     xs = np.asarray(xs, np.float32)
     with np.errstate(over="ignore"):

@@ -1,8 +1,8 @@
 """How much light the single-scattering GGX lobe reflects in all: its directional albedo, by table.
 
-Knows nothing of materials. Written A + B: the lobe with Schlick's Fresnel reflects f0 * A + f90 * B, and A + B is what a
-perfect mirror's microfacets reflect without scattering twice; what is missing to 1 is lost between microfacets
-(Turquin 2019, Practical Multiple Scattering Compensation for Microfacet Models).
+Knows nothing of materials. The lobe with Schlick's Fresnel reflects f0 * A + f90 * B, and A + B is what perfect mirrors
+as microfacets reflect without scattering twice; what is missing to 1 is lost between microfacets (Turquin 2019,
+Practical Multiple Scattering Compensation for Microfacet Models).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Directional albedo of the GGX lobe as numbers. Knows only its own grid; written by tests/support/ggx_albedo.py.
+"""Directional albedo of the GGX lobe as numbers. Knows only its own grid.
 
+Written by tests/support/ggx_albedo.py, which says what the numbers are.
 Rows: even steps of roughness from the smoothest (alpha = 0.001) to 1. Values in units of 1/10000.
 """
 

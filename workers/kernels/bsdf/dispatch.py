@@ -1,4 +1,4 @@
-"""The door to all surface models: what integrators and materials import. Knows which model there is, and nothing inside it."""
+"""The door to surface models, for integrators and materials. Knows which model there is, and nothing inside it."""
 
 from workers.kernels.bsdf.metal_rough import BsdfParams, BsdfState
 from workers.kernels.bsdf.metal_rough import evaluate as evaluate_bsdf

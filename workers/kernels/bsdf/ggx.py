@@ -1,7 +1,7 @@
 """The GGX reflection lobe: Trowbridge-Reitz microfacets with height-correlated Smith shadowing. Knows no colour.
 
-Single scattering only; `albedo.py` says what that loses. Directions are in the local frame, z along the normal, pointing
-away from the surface, both on its side (z > 0). alpha is the square of the roughness that artists see.
+Single scattering only; `albedo.py` says what that loses. Directions are in the local frame, z along the normal, and
+point away from the surface, both on its side (z > 0). alpha is the square of the roughness that artists see.
 
 Heitz 2014, Understanding the Masking-Shadowing Function; Dupuy and Benyoub 2023, Sampling Visible GGX Normals with
 Spherical Caps; Eto and Tokuyoshi 2023, Bounded VNDF Sampling for Smith-GGX Reflections.
@@ -63,7 +63,7 @@ def sample(lobe, wo, u1, u2):
 
 @kernel
 def evaluate(lobe, wo, wi):
-    """(value, pdf, cosine): f * cos without Fresnel, the density of `sample`, and the cosine between `wi` and the microfacet.
+    """(value, pdf, cosine): f * cos without Fresnel, the density of `sample`, the cosine of `wi` and the microfacet.
 
     f = D G2 / (4 cos_o cos_i), with G2 / (4 cos_o cos_i) = 1 / (2 (cos_i smith_o + cos_o smith_i)).
     """

@@ -1,11 +1,11 @@
 """The glTF metallic-roughness model: how its lobes share the light. Knows no texture, no light and no world space.
 
-A mix by `metallic` of a metal (GGX with Fresnel from the base colour) and a dielectric (GGX over diffuse). Both GGX parts
-have one shape, so they are one lobe. Energy: light that microfacets would scatter more than once is given back to the lobe
-(Turquin 2019), and the diffuse lobe gets what the dielectric's mirror part leaves (albedo scaling): nothing is
+A mix by `metallic` of a metal (GGX with Fresnel from the base colour) and a dielectric (GGX over diffuse). Both GGX
+parts have one shape, so they are one lobe. Energy: light that microfacets would scatter more than once is given back to
+the lobe (Turquin 2019), and the diffuse lobe gets what the dielectric's mirror part leaves (albedo scaling): nothing is
 gained, and a white surface loses next to nothing. The scaling looks at `wo` only, so the model is not reciprocal.
 
-To add a lobe: one file with `sample`, `evaluate` and `pdf`, its share in `prepare`, one line in `evaluate` and in `sample`.
+To add a lobe: one file with `sample`, `evaluate` and `pdf`, its share in `prepare`, a line in `sample` and `evaluate`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def schlick(f0, f90, cosine):
 
 @kernel
 def sample(state, wo, uc, u1, u2):
-    """(wi, weight, pdf): a direction by the lobes' albedos, f * cos / pdf as a Vec3, and the density. pdf 0: no direction."""
+    """(wi, weight, pdf): a direction, f * cos / pdf as a Vec3, and the density per solid angle. pdf 0: no direction."""
     if uc < state.specular_probability:
         wi = ggx.sample(state.specular, wo, u1, u2)
     else:

@@ -4,10 +4,10 @@ A primitive is a box record of eight float32: lo x, lo y, lo z, its index as int
 negated the union of two boxes is one vmin. Indices below `n_triangles` are triangles, the others instances; an instance
 counts as many lanes as a whole pack, so that a leaf (at most one pack) holds either triangles or one single instance.
 
-The binary tree uses the same records: lane 3 is the child slot of an inner node or the first primitive of a leaf, lane 7
-is 0 for an inner node or the number of primitives of a leaf. The two children of the node cut at position `mid` lie in
-slots 2 mid and 2 mid + 1. Every position is cut once, so slots never clash and no counter is shared: subtrees may be
-built in any order, by any number of threads, and the tree is the same.
+The binary tree uses the same records: lane 3 is the child slot of an inner node or the first primitive of a leaf,
+lane 7 is 0 for an inner node or the number of primitives of a leaf. The two children of the node cut at position `mid`
+lie in slots 2 mid and 2 mid + 1. Every position is cut once, so slots never clash and no counter is shared: subtrees
+may be built in any order, by any number of threads, and the tree is the same.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ SMALLEST_EXTENT = 1e-30  # of centres that are still told apart
 PLANE_SLACK = 3e-7  # of a plane's coordinate, five roundings: boxes grow by it, for traversal's slab products
 CHILDREN = 8
 CHILD_ROW = 6 * CHILDREN
+LEAVE = -1  # as a child: the leaf of "instance -1", back to the world; also in empty slots, which only a NaN ray enters
 
 
 @kernel
 def triangle_boxes(positions, boxes, marks):
-    """Writes the box records of the triangles positions f4[t, 3, 3] and returns their number; non-finite ones are left out."""
+    """Writes the box records of the triangles f4[t, 3, 3] and returns their number; non-finite ones are left out."""
     count = 0
     limit = f32(MAX_COORDINATE)
     for triangle in range(positions.shape[0]):
@@ -49,7 +50,7 @@ def triangle_boxes(positions, boxes, marks):
 
 @kernel
 def instance_boxes(bounds, n_triangles, boxes, marks, count):
-    """Appends the records of the instance bounds f4[i, 6] (lo, hi) from record `count` on; empty and non-finite ones are left out."""
+    """Appends the records of bounds f4[i, 6] (lo, hi) after `count` others; empty and non-finite ones are left out."""
     limit = f32(MAX_COORDINATE)
     for instance in range(bounds.shape[0]):
         usable = True
@@ -117,7 +118,7 @@ def _packs_of(lanes):
 
 @kernel
 def _cheapest_cut(n_bins, scale, bins, lanes, right_cost):
-    """The axis and the last bin on the left with the least sum of area times packs; axis -1: the centres are all the same."""
+    """The axis and last bin of the left side with the least sum of area times packs; axis -1: all centres are one."""
     best_axis, best_bin, best_cost = -1, 0, f32(np.inf)
     for axis in range(3):
         if extract(scale, i32(axis)) == 0.0:
@@ -141,7 +142,7 @@ def _cheapest_cut(n_bins, scale, bins, lanes, right_cost):
 
 @kernel
 def _partition(boxes, scratch, begin, end, axis, last_bin, centres, scale):
-    """Moves primitives of bins up to `last_bin` to the front, keeping their order; returns the cut and both centre bounds."""
+    """Moves primitives of bins up to `last_bin` to the front, in order; returns the cut and both centre bounds."""
     lowest, factor = extract(centres, i32(axis)), extract(scale, i32(axis))
     left, right = splat_f8(np.inf), splat_f8(np.inf)
     infinite = splat_f8(np.inf)
@@ -271,7 +272,7 @@ def collapse(tree, links, marks, n_triangles, nodes, child_rows, leaves):
             for axis in range(3):
                 nodes[base + 16 * axis + lane] = f32(np.inf)
                 nodes[base + 16 * axis + 8 + lane] = f32(-np.inf)
-            child_rows[base + CHILD_ROW + lane] = 0
+            child_rows[base + CHILD_ROW + lane] = LEAVE
             child_rows[base + CHILD_ROW + CHILDREN + lane] = 0
         for lane in range(count):
             child = children[lane]
@@ -297,7 +298,7 @@ def collapse(tree, links, marks, n_triangles, nodes, child_rows, leaves):
 
 @kernel
 def fill_packs(positions, ids, marks, leaves, begin, end, packs, id_rows):
-    """Writes packs begin..end: the corners of up to 8 triangles, ordered by id; unused lanes stay points that nothing hits."""
+    """Writes packs begin..end: up to 8 triangles each, ordered by id; unused lanes are points, which nothing hits."""
     order = np.empty(LANES, np.int64)
     for pack in range(begin, end):
         first, count = leaves[pack, 0], leaves[pack, 1]

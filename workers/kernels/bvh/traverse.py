@@ -1,10 +1,11 @@
 """Finds what a ray hits: `closest_hit` and `any_hit`, the only door to the tree. Knows no materials and no shading.
 
-Boxes: slabs with a slack that covers every rounding (Ize 2013, Robust BVH Ray Traversal), so no box that is hit is missed.
-Triangles: projected along the ray onto its dominant axis (Woop, Benthin, Wald 2013, Watertight Ray/Triangle Intersection).
-Corners shared by triangles project to the same point, and the edge functions are differences of two rounded products,
-whose sign is right or zero; zero counts as inside, hence no ray passes between two triangles that share an edge.
-Distances interpolate the corners' depths and so never leave the triangle's box.
+Boxes: slabs with a slack that covers every rounding (after Ize 2013, Robust BVH Ray Traversal), so none that is hit is
+missed: that of the planes is in the tree, that of the origin in RayLanes.
+Triangles: projected along the ray onto a coordinate plane (Woop, Benthin, Wald 2013, Watertight Ray/Triangle
+Intersection). A corner projects to the same point for every triangle that has it, the sign of an edge function is
+exact, and zero counts as inside: no ray passes between two triangles that share an edge, none is caught by a triangle
+beside it. Distances interpolate the corners' depths and so never leave the triangle's box.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import math
 from collections import namedtuple
 
+from workers.kernels.bvh.build import CHILD_ROW, LEAVE, MAX_DEPTH
 from workers.kernels.jit import bits_float, f32, float_bits, i32, i64, inner_kernel, kernel, stack_array
 from workers.kernels.records import CULL_FLAG, ID_MASK, NODE_FLOATS, PACK_FLOATS, floats, instances, ints
-from workers.kernels.bvh.build import CHILD_ROW, MAX_DEPTH
 from workers.kernels.simd import (
     LANES,
     as_ints,
@@ -33,15 +34,14 @@ from workers.kernels.simd import (
     vmax,
     vmin,
 )
-from workers.kernels.vec3 import dot, vec3
+from workers.kernels.vec3 import vec3
 
 # A node pushes at most 7 children; a world tree, the mark of an instance and the instance's tree are under way at once
 STACK = 7 * MAX_DEPTH * 2 + 2
-LEAVE = i32(-1)  # as a child: the leaf of "instance -1", back to the world
 DONE = i32(~0x7FFFFFF0)  # as a child: the leaf of no instance, at the bottom of the stack
-SLACK = 1.0000004  # on far distances: covers the roundings of 1/d and of the slab products
-ORIGIN_SLACK = 4.8e-7  # of |origin|, four roundings: covers that of origin / d
-SMALLEST_SLACK = 1e-12  # keeps boxes without extent apart when the origin is zero
+SLACK = 1.0000004  # on the best distance, when boxes are compared with it: as many roundings as theirs
+ORIGIN_SLACK = 4.8e-7  # of |origin|, eight roundings: covers those of 1 / d, origin / d and the slab products
+SMALLEST_SLACK = 1e-12  # the same for an origin of zero, so that a ray along a box's plane is inside the box
 LARGEST_INVERSE = 1e24  # stands for 1/0
 ID_ROW = 9 * LANES
 CHILD_MASK = i64(0xFFFFFFFF)
@@ -53,9 +53,9 @@ key_stack = stack_array("i8", STACK)
 child_stack = stack_array("i4", STACK)
 lane_distances = stack_array("i4", LANES)
 
-# The ray as nodes and packs want it, every number in all lanes. near_*: row of a node's near planes, far_*: of its far
-# planes; slab_near, slab_far: -origin / d, moved outwards by the slack. kx, ky, kz: rows of a corner in a pack, kz along
-# the ray's largest component; shear_x, shear_y: d_kx / d_kz and d_ky / d_kz; scale_z: 1 / d_kz.
+# The ray as nodes and packs want it, every number in all lanes. slab_near, slab_far: -origin / d, moved outwards by the
+# slack; near_*, far_*: row of a node's near and far planes. kx, ky, kz: rows of a corner in a pack, kz along the ray's
+# largest component; shear_x, shear_y: d_kx / d_kz and d_ky / d_kz; scale_z: 1 / d_kz.
 RayLanes = namedtuple(
     "RayLanes",
     "inverse_x inverse_y inverse_z slab_near_x slab_near_y slab_near_z slab_far_x slab_far_y slab_far_z "
@@ -122,6 +122,13 @@ def _sheared_corner(packs, base, ray):
 
 
 @inner_kernel
+def _edge(ax, ay, bx, by):
+    """ax by - ay bx to 1.5 units in the last place, so its sign is right (Jeannerod, Louvet, Muller 2013)."""
+    product = ay * bx
+    return vfma(ax, by, -product) + vfma(-ay, bx, product)
+
+
+@inner_kernel
 def _triangle_hits(packs, base, ray, tmin, tmax):
     """Which of 8 triangles the ray meets with tmin < t <= tmax: mask, distance, edge functions of p1 and p2, their sum.
 
@@ -130,10 +137,9 @@ def _triangle_hits(packs, base, ray, tmin, tmax):
     ax, ay, az = _sheared_corner(packs, base, ray)
     bx, by, bz = _sheared_corner(packs, base + 24, ray)
     cx, cy, cz = _sheared_corner(packs, base + 48, ray)
-    # no fma here: exchanging two corners must negate the result exactly
-    u = cx * by - cy * bx
-    v = ax * cy - ay * cx
-    w = bx * ay - by * ax
+    u = _edge(cx, cy, bx, by)
+    v = _edge(ax, ay, cx, cy)
+    w = _edge(bx, by, ax, ay)
     total = u + v + w
     t = vfma(u, az, vfma(v, bz, w * cz)) * ray.scale_z / total
     inside = (vmin(vmin(u, v), w) >= 0.0) | (vmax(vmax(u, v), w) <= 0.0)
@@ -142,7 +148,7 @@ def _triangle_hits(packs, base, ray, tmin, tmax):
 
 @inner_kernel
 def _passed_backs(ids, ray, total):
-    """Lanes whose triangle turns its back and lets rays pass there; dot(d, cross(e1, e2)) has the sign of -total / d_kz."""
+    """Lanes whose triangle turns its back and lets rays pass; dot(d, cross(e1, e2)) has the sign of -total / d_kz."""
     return ((ids & i32(CULL_FLAG)) != 0) & (total * ray.scale_z < 0.0)
 
 
@@ -171,7 +177,7 @@ def _key(distance_bits, child):
 
 @inner_kernel
 def _push_sorted(children, base, bits, entry, stack, top):
-    """Pushes the children in `bits` (two or more), the farthest first, and pops the nearest; returns it and the new top."""
+    """Pushes the children in `bits` (two or more), the farthest first; returns the nearest, popped, and the new top."""
     distances = lane_distances()
     store_i8(distances, 0, as_ints(entry))
     base += CHILD_ROW
@@ -227,8 +233,8 @@ def closest_hit(scene, o, d, tmin, tmax):
     """The nearest triangle on the ray o + t d with tmin < t < tmax, tmin >= 0; `scene` is a record of dtype SCENE.
 
     Returns (triangle, instance, t, u, v, flags): the id without flags or -1, the instance or -1 for the world, t (tmax
-    where nothing is hit), barycentrics of p1 and p2 (the point is p0 (1 - u - v) + p1 u + p2 v), the id's flags. Backs of
-    CULL_FLAG triangles are passed, ALPHA_FLAG triangles are reported. At equal t the smallest (instance, id) wins.
+    where nothing is hit), barycentrics of p1 and p2 (the point is p0 (1 - u - v) + p1 u + p2 v), the id's flags. Backs
+    of CULL_FLAG triangles are passed, ALPHA_FLAG triangles are reported. At equal t the smallest (instance, id) wins.
     """
     nodes, children, packs = floats(scene.nodes), ints(scene.nodes), floats(scene.packs)
     stack = key_stack()
@@ -265,7 +271,7 @@ def closest_hit(scene, o, d, tmin, tmax):
                 ray = _ray_lanes(o, d)
                 node, top = _pop(stack, top, reach_bits)
             else:
-                stack[top] = _key(ALWAYS, LEAVE)
+                stack[top] = _key(ALWAYS, i32(LEAVE))
                 top += 1
                 row = instances(scene.instances)[instance]
                 local_o, local_d = _to_object(row, o, d)
@@ -302,7 +308,7 @@ def closest_hit(scene, o, d, tmin, tmax):
 def any_hit(scene, o, d, tmin, tmax):
     """Whether anything opaque lies on the ray with tmin < t < tmax, tmin >= 0.
 
-    ALPHA_FLAG triangles and the backs of CULL_FLAG triangles are passed. Children are visited largest first.
+    ALPHA_FLAG triangles and the backs of CULL_FLAG triangles are passed. The largest child is visited first.
     """
     nodes, children, packs = floats(scene.nodes), ints(scene.nodes), floats(scene.packs)
     stack = child_stack()
@@ -352,7 +358,7 @@ def any_hit(scene, o, d, tmin, tmax):
 
         base = (code >> 4) * PACK_FLOATS
         for _ in range(n_packs):
-            hits, t, edge_v, edge_w, total = _triangle_hits(packs, base, ray, nearest, farthest)
+            hits, _t, _v, _w, total = _triangle_hits(packs, base, ray, nearest, farthest)
             if mask_bits(hits) != 0:
                 ids = load_i8(packs, base + ID_ROW)
                 if mask_bits(hits & (ids >= 0) & ~_passed_backs(ids, ray, total)) != 0:

@@ -38,8 +38,8 @@ from workers.kernels.vec3 import dot, frame, largest, normalize, to_local, to_wo
 
 # Dimensions of the sample sequence. Camera: 0 and 1. Each depth then takes DIMENSIONS_PER_DEPTH from FIRST_DIMENSION on.
 FIRST_DIMENSION = 2
-DIMENSIONS_PER_DEPTH = 5
-LIGHT_CHOICE, LIGHT_POINT, LOBE_CHOICE, LOBE_DIRECTION, ROULETTE = 0, 1, 2, 3, 4
+DIMENSIONS_PER_DEPTH = 4
+LIGHT_POINT, LOBE_CHOICE, LOBE_DIRECTION, ROULETTE = 0, 1, 2, 3
 ALPHA_DIMENSION = 1 << 20  # transparent surfaces passed take their own dimensions from here on
 MAX_PASSED = 256  # transparent surfaces along one path or shadow ray; what lies behind more is lost
 
@@ -81,9 +81,8 @@ def transmittance(scene, p, wi, distance):
 @kernel
 def direct_light(scene, p, state, normal, geometric, tangent, bitangent, wo, pixel, sample, dimension):
     """One light's contribution at `p` towards `wo`, weighted against BSDF sampling."""
-    uc = sample_1d(pixel, sample, u32(dimension + LIGHT_CHOICE))
     u1, u2 = sample_2d(pixel, sample, u32(dimension + LIGHT_POINT))
-    wi_world, distance, radiance, pdf, hittable = sample_lights(scene, p, uc, u1, u2)
+    wi_world, distance, radiance, pdf, hittable = sample_lights(scene, p, u1, u2)
     black = vec3(0.0, 0.0, 0.0)
     if pdf <= f32(0.0) or largest(radiance) <= f32(0.0) or dot(wi_world, geometric) <= f32(0.0):
         return black

@@ -26,9 +26,12 @@ def sample_kind(scene, light, p, u1, u2):
 
 
 @kernel
-def sample_lights(scene, p, uc, u1, u2):
-    """Light that reaches `p`: (wi, distance, radiance, pdf with the choice in it, can be hit by a ray)."""
-    index, _ = choose(alias_cells(scene.light_alias), scene.n_lights, uc)
+def sample_lights(scene, p, u1, u2):
+    """Light that reaches `p`: (wi, distance, radiance, pdf with the choice in it, can be hit by a ray).
+
+    `u1` chooses the light; what is left of it goes on to choose the point, so that both are stratified together.
+    """
+    index, u1 = choose(alias_cells(scene.light_alias), scene.n_lights, u1)
     light = lights(scene.lights)[index]
     wi, distance, radiance, pdf = sample_kind(scene, light, p, u1, u2)
     hittable = (light.kind == kinds.TRIANGLE) | (light.kind == kinds.QUAD) | (light.kind == kinds.ENVIRONMENT)

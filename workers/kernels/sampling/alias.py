@@ -1,4 +1,4 @@
-"""Choosing one of n by weight in constant time: alias tables (Walker 1977, built by Vose 1991). Knows nothing of lights."""
+"""Chooses one of n by weight in constant time: alias tables (Walker 1977, Vose 1991). Knows nothing of lights."""
 
 from __future__ import annotations
 

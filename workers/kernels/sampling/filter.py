@@ -1,7 +1,7 @@
 """The pixel filter as a density to sample from: filter importance sampling. Knows the window and its inverse, no film.
 
-A sample's offset from the pixel's centre is drawn from the filter itself, so every sample weighs 1 and none crosses into
-another bucket (Ernst, Stamminger, Greiner 2006, Filter Importance Sampling).
+A sample's offset from the pixel's centre is drawn from the filter itself, so every sample weighs 1 and none crosses
+into another bucket (Ernst, Stamminger, Greiner 2006, Filter Importance Sampling).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _sin_pi(t):
 
 @kernel64
 def blackman_harris_half_integral(x):
-    """Share of the 4-term Blackman-Harris window (Harris 1978, 92 dB) on [-1, 1] that lies between 0 and x in [0, 1]."""
+    """Share of the 4-term Blackman-Harris window (Harris 1978, 92 dB) over [-1, 1] that lies between 0 and x <= 1."""
     waves = 0.48829 * _sin_pi(x) + 0.14128 / 2.0 * _sin_pi(2.0 * x) + 0.01168 / 3.0 * _sin_pi(3.0 * x)
     return (0.35875 * x + waves / _PI) / (2.0 * 0.35875)
 

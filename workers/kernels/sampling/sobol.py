@@ -1,7 +1,7 @@
-"""The sample sequence: Owen-scrambled Sobol points hashed per pixel. Knows no state: a number is a function of its index.
+"""The sample sequence: Owen-scrambled Sobol points hashed per pixel. Knows no state: an index is all it takes.
 
-Burley 2020, Practical Hash-based Owen Scrambling: each (pixel, dimension) shuffles and scrambles one (0,2)-sequence its own
-way, so that any 2^k first samples of a pixel are stratified in every dimension and pixels are independent of each other.
+Burley 2020, Practical Hash-based Owen Scrambling: each (pixel, dimension) shuffles and scrambles one (0,2)-sequence its
+own way, so that the first 2^k samples of a pixel are stratified in every dimension and pixels are independent.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _second_axis(index):
 
 @kernel
 def _shuffled(index, key):
-    """The index of the sample that takes the place of `index`: a permutation that keeps aligned blocks of 2^k together."""
+    """The sample that takes the place of `index`: a permutation that keeps aligned blocks of 2^k together."""
     return reverse_bits(permute_nested(reverse_bits(u32(index)), key))
 
 

@@ -17,13 +17,13 @@ def concentric_disk(u1, u2):
     """A point (x, y) of the unit disk, uniform in area, density 1/pi (Shirley and Chiu 1997)."""
     a = 2.0 * u1 - 1.0
     b = 2.0 * u2 - 1.0
-    if abs(a) > abs(b):
-        sine, cosine = sin_cos_turns(0.125 * (b / a))
-        return a * cosine, a * sine
-    if b == 0.0:
-        return b, b
-    sine, cosine = sin_cos_turns(0.25 - 0.125 * (a / b))
-    return b * cosine, b * sine
+    # selections instead of branches: a branch here is taken by chance and mispredicted half of the time
+    wide = abs(a) > abs(b)
+    radius = a if wide else b
+    across = b if wide else a
+    turns = 0.125 * (across / (radius if radius != 0.0 else 1.0))
+    sine, cosine = sin_cos_turns(turns if wide else 0.25 - turns)
+    return radius * cosine, radius * sine
 
 
 @kernel

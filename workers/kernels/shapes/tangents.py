@@ -103,7 +103,7 @@ def same_words(words, i, j):
 
 
 @kernel64
-def sort_by(order, keys, n_keys):
+def sort_by(order: Any, keys: Any, n_keys: int) -> Any:
     """`order` rearranged by keys[order], stable; keys lie in 0..n_keys - 1."""
     starts = np.zeros(n_keys + 1, np.int64)
     for item in order:

@@ -1,0 +1,267 @@
+"""Thousands of orders of loss, delay, doubling, death and misbehaviour, on a simulated clock, around a real broker."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dr.broker import events
+from dr.broker.commands import Status
+from dr.protocol.messages import Tile
+from tests.support.simulated_farm import Link, Said, SimulatedFarm, SimulatedServer, make_frame
+
+T = TypeVar("T")
+PICKS = st.integers(0, 10_000)
+MAX_ROUNDS = 2_000
+
+
+class FarmMachine(RuleBasedStateMachine):
+    """Each rule is something that may happen in a farm; after each the broker's books must balance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farm = SimulatedFarm()
+        self.frame = make_frame()
+        self.old: list[tuple[bytes, Said]] = []  # messages that reached nobody in time
+        self.is_requested = False
+
+    @initialize(count=st.integers(1, 4), threads=st.integers(1, 3), early=st.booleans())
+    def build(self, count: int, threads: int, early: bool) -> None:
+        if early:
+            self.request_frame()
+        for index in range(count):
+            self.farm.add(SimulatedServer(f"ipc:///server-{index}", threads))
+
+    @precondition(lambda self: not self.is_requested)
+    @rule()
+    def request_frame(self) -> None:
+        self.is_requested = True
+        self.farm.tell(events.FrameRequested(self.frame))
+
+    # The network
+
+    @rule(pick=PICKS)
+    def connect(self, pick: int) -> None:
+        if link := choose(self.farm.links_in("dialing"), pick):
+            self.farm.connect(link)
+
+    @rule(pick=PICKS, count=st.integers(1, 6))
+    def deliver_to_server(self, pick: int, count: int) -> None:
+        links = [link for link in self.farm.links_in("open") if link.to_server and self._listens(link)]
+        if link := choose(links, pick):
+            for _ in range(min(count, len(link.to_server))):
+                self.farm.deliver_to_server(link)
+
+    @rule(pick=PICKS, count=st.integers(1, 6))
+    def deliver_to_client(self, pick: int, count: int) -> None:
+        if link := choose([link for link in self.farm.links_in("open", "closing") if link.to_client], pick):
+            for _ in range(count):
+                if link.to_client and link.phase in {"open", "closing"}:
+                    self.old.append((link.peer, link.to_client[0]))
+                    self.farm.deliver_to_client(link)
+
+    @rule(count=st.integers(1, 8))
+    def flow(self, count: int) -> None:
+        for _ in range(count):
+            self.farm.flow()
+
+    @rule(pick=PICKS)
+    def double_a_message(self, pick: int) -> None:
+        if link := choose([link for link in self.farm.links_in("open") if link.to_client], pick):
+            link.to_client.appendleft(link.to_client[0])
+
+    @rule(pick=PICKS)
+    def deliver_an_old_message_again(self, pick: int) -> None:
+        if old := choose(self.old, pick):
+            self.farm.tell(events.MessageReceived(old[0], old[1].message, old[1].payload))
+
+    @rule(pick=PICKS)
+    def cut_a_cable(self, pick: int) -> None:
+        if link := choose(self.farm.links_in("open"), pick):
+            link.phase = "cut"
+
+    @rule(pick=PICKS)
+    def see_a_connection_close(self, pick: int) -> None:
+        if link := choose(self.farm.links_in("closing"), pick):
+            self.farm.close(link)
+
+    @rule(pick=PICKS)
+    def see_a_close_that_is_no_news(self, pick: int) -> None:
+        if server := choose(list(self.farm.servers.values()), pick):
+            self.farm.tell(events.DialSucceeded(server.endpoint))
+            if not any(link.endpoint == server.endpoint for link in self.farm.links_in("open", "dialing")):
+                self.farm.tell(events.ConnectionLost(server.endpoint, "no news"))
+
+    @rule()
+    def answer_a_read(self) -> None:
+        if self.farm.reads:
+            self.farm.answer_read()
+
+    @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 2.5, 7.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.farm.pass_time(self.farm.now + seconds)
+
+    # The servers
+
+    @rule(pick=PICKS, seconds=st.sampled_from([0.0, 0.01, 0.2, 3.0]))
+    def finish_a_bucket(self, pick: int, seconds: float) -> None:
+        if server := self._choose_busy(pick):
+            work = server.running()[pick % len(server.running())]
+            self.farm.finish(server, work, seconds)
+
+    @rule(pick=PICKS)
+    def fail_a_bucket(self, pick: int) -> None:
+        if server := self._choose_busy(pick):
+            self.farm.fail(server, server.running()[0])
+
+    @rule(pick=PICKS, kept=st.integers(0, 4))
+    def kill_a_server(self, pick: int, kept: int) -> None:
+        if server := self._choose_live(pick):
+            self.farm.crash(server, kept)
+
+    @rule(pick=PICKS)
+    def restart_a_server(self, pick: int) -> None:
+        if server := choose([server for server in self.farm.servers.values() if not server.is_up], pick):
+            server.start()
+
+    @rule(pick=PICKS)
+    def hang_or_wake_a_server(self, pick: int) -> None:
+        if server := self._choose_live(pick):
+            if not server.is_hung:
+                for work in server.works:
+                    self.farm.blame(work)
+            server.is_hung = not server.is_hung
+
+    @rule(pick=PICKS)
+    def server_drains(self, pick: int) -> None:
+        if (server := self._choose_live(pick)) and server.holder:
+            self.farm.say(server, server.drain())
+
+    @rule(pick=PICKS)
+    def server_gives_its_client_up(self, pick: int) -> None:
+        if (server := self._choose_live(pick)) and server.holder:
+            self.farm.lose_client(server)
+
+    @rule(pick=PICKS)
+    def another_client_takes_or_returns_a_server(self, pick: int) -> None:
+        if not (server := self._choose_live(pick)) or server.holder:
+            return
+        if not server.is_lent:
+            server.is_lent = True
+        elif waiting := server.return_from_other(self.farm.now):
+            peer, said = waiting
+            self.farm.links[peer].to_client.extend(Said(message) for message in said)
+
+    @rule(pick=PICKS, epoch=st.booleans())
+    def say_a_tile_of_another_lease_or_frame(self, pick: int, epoch: bool) -> None:
+        if server := self._choose_busy(pick):
+            tile = server.finish(server.works[0]).message
+            assert isinstance(tile, Tile)
+            wrong = {"epoch": tile.epoch ^ 1} if epoch else {"lease": b"wrong..."}
+            self.farm.say(server, Said(msgspec.structs.replace(tile, **wrong), (b"pixels that must not be seen",)))
+            server.works.appendleft(tile.bucket)
+
+    # The user and the hostile
+
+    @rule(pick=PICKS)
+    def peer_speaks_nonsense(self, pick: int) -> None:
+        if link := choose(self.farm.links_in("open"), pick):
+            self.farm.tell(events.PeerMisbehaved(link.peer, "nonsense"))
+
+    @rule(pick=PICKS)
+    def user_removes_a_server(self, pick: int) -> None:
+        if server := choose(list(self.farm.servers.values()), pick):
+            self.farm.tell(events.ServerRemoved(server.endpoint, "removed by the user"))
+
+    @rule(pick=PICKS)
+    def user_adds_it_again(self, pick: int) -> None:
+        if server := choose(list(self.farm.servers.values()), pick):
+            self.farm.tell(events.ServerAdded(server.endpoint))
+
+    # What must always hold
+
+    @invariant()
+    def books_balance(self) -> None:
+        self.farm.broker.check()
+
+    @invariant()
+    def the_report_tells_what_was_merged(self) -> None:
+        assert self.farm.broker.report().done == len(self.farm.merged)
+
+    def teardown(self) -> None:
+        """From wherever we are, a farm that heals finishes the frame: every bucket once, no lease left."""
+        if not self.farm.servers:
+            return
+        self._heal()
+        end, buckets = self.farm.finished, {work.id for work in self.frame.buckets}
+        assert end is not None
+        given_up = {poisoned.bucket.id for poisoned in end.poisoned}
+        assert not given_up & set(self.farm.merged)
+        if "no server can render" not in end.reason:
+            assert given_up | set(self.farm.merged) == buckets
+        assert (end.status is Status.COMPLETE) == (set(self.farm.merged) == buckets)
+        seen = min(self.farm.seen_at_poison, default=0)
+        for bucket in given_up:
+            assert self.farm.blames.get(bucket, 0) >= min(2, seen), f"bucket {bucket} was poisoned without a reason"
+        assert not [server.endpoint for server in self.farm.servers.values() if server.holder or server.waiter]
+
+    def _heal(self) -> None:
+        if not self.is_requested:
+            self.request_frame()
+        if self.farm.finished is None:
+            self.farm.add(SimulatedServer("ipc:///healer", 2))
+        for _ in range(MAX_ROUNDS):
+            for server in self.farm.servers.values():
+                self._heal_server(server)
+            moved = self.farm.flow()
+            self.farm.broker.check()
+            if self.farm.finished and not moved:
+                break
+            if not moved:
+                self.farm.pass_time(self.farm.now + 0.2)
+        self.farm.pass_time(self.farm.now + 10.0)
+        for server in self.farm.servers.values():
+            server.waiter = None  # its loop finds the closed client unreachable
+
+    def _heal_server(self, server: SimulatedServer) -> None:
+        server.is_hung = False
+        if not server.is_up:
+            server.start()
+        if server.is_lent and (waiting := server.return_from_other(self.farm.now)):
+            self.farm.links[waiting[0]].to_client.extend(Said(message) for message in waiting[1])
+        for work in server.running():
+            self.farm.finish(server, work)
+
+    def _listens(self, link: Link) -> bool:
+        server = self.farm.servers[link.endpoint]
+        return server.is_up and not server.is_hung
+
+    def _choose_live(self, pick: int) -> SimulatedServer | None:
+        return choose([server for server in self.farm.servers.values() if server.is_up], pick)
+
+    def _choose_busy(self, pick: int) -> SimulatedServer | None:
+        live = [server for server in self.farm.servers.values() if server.is_up and not server.is_hung]
+        return choose([server for server in live if server.works], pick)
+
+
+def choose(things: list[T], pick: int) -> T | None:
+    return things[pick % len(things)] if things else None
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+class TestManyOrders(FarmMachine.TestCase):  # type: ignore[misc]
+    settings = settings(
+        max_examples=150, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=QUIET
+    )
+
+
+@pytest.mark.slow
+class TestVeryManyOrders(FarmMachine.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=3000, stateful_step_count=120, deadline=None, suppress_health_check=QUIET)

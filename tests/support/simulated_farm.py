@@ -1,0 +1,357 @@
+"""Servers and a network without sockets, clocks or threads, around a real broker. The test says what happens, and when.
+
+A link is a connection that the broker dialled: two queues that keep their order, as ZeroMQ does. Whoever drives the
+farm picks which link delivers next, which bucket is done next, who dies, and when time passes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from dr.broker import commands, events
+from dr.broker.buckets import Order, cut_frame
+from dr.broker.fleet import Timers
+from dr.broker.job import Frame
+from dr.broker.state import Broker
+from dr.protocol.messages import (
+    Beat,
+    Bucket,
+    BucketWork,
+    Bye,
+    Cancel,
+    Channel,
+    Chunk,
+    ClientMessage,
+    Drain,
+    ErrorMessage,
+    Failed,
+    Get,
+    Grant,
+    Hello,
+    NoLease,
+    Ping,
+    Pong,
+    Ready,
+    ServerMessage,
+    Setup,
+    Tile,
+    Welcome,
+)
+from dr.protocol.version import PROTOCOL_VERSION
+from dr.scene.model import RenderSettings
+
+KERNELS = "kernels of the test"
+MANIFEST = b"m" * 32
+DEAD_S = 3.0  # a server lets a silent client go after this
+
+
+def make_frame(width: int = 64, height: int = 48, size: int = 16, samples: int = 16) -> Frame:
+    settings = RenderSettings(width=width, height=height, samples=samples)
+    buckets = cut_frame(settings, size, Order.ROWS)
+    return Frame(
+        settings=settings, channels=(Channel.BEAUTY,), buckets=buckets, manifest=MANIFEST, assets={MANIFEST: 100}
+    )
+
+
+def pixels_of(bucket: int, boot: bytes) -> bytes:
+    """What stands for a tile's pixels."""
+    return b"%d by %s" % (bucket, boot)
+
+
+class Said(Struct, frozen=True):
+    """A message on its way to the client."""
+
+    message: ServerMessage
+    payload: tuple[bytes, ...] = ()
+
+
+class Link(Struct, kw_only=True, eq=False):
+    peer: bytes
+    endpoint: str
+    phase: str = "dialing"  # dialing, open, cut (nothing comes through), closing (a last few messages do), closed
+    to_server: deque[ClientMessage] = field(default_factory=deque)
+    to_client: deque[Said] = field(default_factory=deque)
+
+
+class SimulatedServer:
+    """A render server as protocol.md describes it, for one client beside others that the test imagines."""
+
+    def __init__(self, endpoint: str, threads: int = 2, kernels: str = KERNELS) -> None:
+        self.endpoint = endpoint
+        self.threads = threads
+        self.kernels = kernels
+        self.version = PROTOCOL_VERSION
+        self.lives = 0
+        self.start()
+
+    def start(self) -> None:
+        """A fresh process at the same address."""
+        self.lives += 1
+        self.boot = f"{self.lives:02d}{self.endpoint[-6:]:>6}".encode()
+        self.is_up = True
+        self.is_hung = False
+        self.holder: bytes | None = None  # our client's peer id
+        self.waiter: bytes | None = None
+        self.is_lent = False  # to another client
+        self.lease = b""
+        self.epoch = -1
+        self.leases = 0
+        self.heard = 0.0
+        self.works: deque[BucketWork] = deque()
+
+    def hear(self, peer: bytes, message: ClientMessage, now: float) -> list[ServerMessage]:
+        if peer == self.holder:
+            self.heard = now
+        match message:
+            case Hello():
+                return [self._welcome(), *self._lend(peer, now)]
+            case Ping(n=n):
+                return [Pong(n=n)]
+            case ErrorMessage():
+                self.release(peer)
+                return []
+        if peer != self.holder or message.lease != self.lease:
+            return [NoLease()]
+        return self._work(message)
+
+    def running(self) -> list[BucketWork]:
+        return list(self.works)[: self.threads]
+
+    def finish(self, work: BucketWork, seconds: float = 0.1) -> Said:
+        self.works.remove(work)
+        tile = Tile(lease=self.lease, epoch=self.epoch, bucket=work, channels=[Channel.BEAUTY], seconds=seconds)
+        return Said(tile, (pixels_of(work.id, self.boot),))
+
+    def fail(self, work: BucketWork) -> Said:
+        self.works.remove(work)
+        return Said(Failed(lease=self.lease, epoch=self.epoch, bucket=work.id, error="kernel raised"))
+
+    def release(self, peer: bytes) -> None:
+        if peer == self.waiter:
+            self.waiter = None
+        if peer == self.holder:
+            self.holder, self.lease, self.epoch = None, b"", -1
+            self.works.clear()
+
+    def _welcome(self) -> Welcome:
+        return Welcome(
+            version=self.version,
+            kernels=self.kernels,
+            boot=self.boot,
+            name=self.endpoint,
+            threads=self.threads,
+            busy=self.is_lent,
+            holder="somebody" if self.is_lent else "",
+        )
+
+    def _lend(self, peer: bytes, now: float) -> list[ServerMessage]:
+        if self.is_lent:
+            self.waiter = peer
+            return []
+        self.holder = peer  # a new connection of the same client takes the place of the old one
+        self.works.clear()
+        self.leases += 1
+        self.lease = f"{self.leases:04d}{self.lives:04d}".encode()
+        self.heard = now
+        return [Grant(lease=self.lease, threads=self.threads)]
+
+    def return_from_other(self, now: float) -> tuple[bytes, list[ServerMessage]] | None:
+        """The other client lets go; our waiter, if any, is next."""
+        self.is_lent = False
+        if self.waiter is None:
+            return None
+        peer, self.waiter = self.waiter, None
+        return peer, self._lend(peer, now)
+
+    def _work(self, message: ClientMessage) -> list[ServerMessage]:
+        match message:
+            case Setup(epoch=epoch):
+                self.epoch = epoch
+                return [Get(lease=self.lease, epoch=epoch, digest=MANIFEST, offset=0, n=100)]
+            case Chunk():
+                return [Ready(lease=self.lease, epoch=self.epoch)]
+            case Bucket(buckets=buckets):
+                self.works.extend(buckets)
+            case Cancel(buckets=cancelled):
+                self.works = deque(work for work in self.works if work.id not in cancelled)
+            case Bye():
+                assert self.holder is not None
+                self.release(self.holder)
+        return []
+
+    def beat(self) -> Said:
+        return Said(Beat(lease=self.lease, queued=max(0, len(self.works) - self.threads), running=len(self.running())))
+
+    def drain(self) -> Said:
+        self.works = deque(self.running())
+        return Said(Drain(lease=self.lease))
+
+
+class SimulatedFarm:
+    """A broker, its servers, the network between them, and the picture that comes of it."""
+
+    def __init__(self, seed: bytes = b"seed of the test", timers: Timers | None = None) -> None:
+        self.now = 0.0
+        self.broker = Broker(kernels=KERNELS, seed=seed, timers=timers)
+        self.servers: dict[str, SimulatedServer] = {}
+        self.links: dict[bytes, Link] = {}
+        self.facts: deque[events.Event] = deque()  # that the loop has not told the broker yet
+        self.reads: deque[commands.ReadAsset] = deque()
+        self.merged: dict[int, commands.MergeTile] = {}
+        self.notices: list[commands.Notify] = []
+        self.finished: commands.Finished | None = None
+        self.seen_at_poison: list[int] = []  # servers ever seen when a bucket was given up
+        self.blames: dict[int, int] = {}  # bucket to the number of times that it failed or stood on a dying server
+
+    # What the loop does
+
+    def tell(self, event: events.Event) -> None:
+        """Tells the broker a fact, and the facts that follow from what it does then."""
+        self.facts.append(event)
+        while self.facts:
+            self._carry_out(self.broker.handle(self.facts.popleft(), self.now))
+
+    def pass_time(self, until: float) -> None:
+        """Time passes, and every timer on the way runs out when it should."""
+        for _ in range(100_000):
+            deadline = self.broker.next_deadline()
+            if deadline > until:
+                break
+            self.now = max(self.now, deadline)
+            self._carry_out(self.broker.tick(self.now))
+            while self.facts:
+                self._carry_out(self.broker.handle(self.facts.popleft(), self.now))
+        else:
+            raise AssertionError("the broker's timers do not come to rest")
+        self.now = until
+        for server in self.servers.values():
+            if server.holder and not server.is_hung and self.now > server.heard + DEAD_S:
+                self.lose_client(server)
+
+    def _carry_out(self, wanted: Iterable[commands.Command]) -> None:
+        for command in wanted:
+            match command:
+                case commands.Dial(endpoint, peer):
+                    assert peer not in self.links, "a routing id was used twice"
+                    self.links[peer] = Link(peer=peer, endpoint=endpoint)
+                case commands.Disconnect(peer=peer):
+                    self.links[peer].phase = "closed"
+                case commands.Send(peer, message):
+                    self._carry(peer, message)
+                case commands.MergeTile(bucket=bucket):
+                    assert bucket.id not in self.merged, f"bucket {bucket.id} was merged twice"
+                    assert bytes(command.payload[0]).startswith(b"%d by " % bucket.id)
+                    self.merged[bucket.id] = command
+                case commands.ReadAsset():
+                    self.reads.append(command)
+                case commands.Notify(topic):
+                    self.notices.append(command)
+                    if topic is commands.Topic.POISONED:
+                        self.seen_at_poison.append(len(self.broker.fleet.holders))
+                case commands.Finished():
+                    assert self.finished is None, "a render finishes once"
+                    self.finished = command
+
+    def _carry(self, peer: bytes, message: ClientMessage) -> None:
+        link = self.links[peer]
+        if link.phase in {"closing", "closed"}:
+            self.facts.append(events.SendFailed(peer, "unreachable"))
+        elif link.phase != "dialing":
+            link.to_server.append(message)
+
+    # What the network and the servers do
+
+    def add(self, server: SimulatedServer) -> None:
+        self.servers[server.endpoint] = server
+        self.tell(events.ServerAdded(server.endpoint))
+
+    def links_in(self, *phases: str) -> list[Link]:
+        return [link for link in self.links.values() if link.phase in phases]
+
+    def connect(self, link: Link) -> None:
+        server = self.servers[link.endpoint]
+        if server.is_up:
+            link.phase = "open"
+            self.tell(events.DialSucceeded(link.endpoint))
+        else:
+            self.tell(events.ConnectionLost(link.endpoint, "refused"))
+
+    def deliver_to_server(self, link: Link) -> None:
+        server = self.servers[link.endpoint]
+        replies = server.hear(link.peer, link.to_server.popleft(), self.now)
+        link.to_client.extend(Said(reply) for reply in replies)
+
+    def deliver_to_client(self, link: Link) -> None:
+        said = link.to_client.popleft()
+        self.tell(events.MessageReceived(link.peer, said.message, said.payload))
+
+    def answer_read(self) -> None:
+        read = self.reads.popleft()
+        self.tell(events.AssetRead(read.peer, read.digest, read.offset, (b"asset",)))
+
+    def say(self, server: SimulatedServer, said: Said) -> None:
+        """The server says something to the client that holds it."""
+        link = self.links.get(server.holder or b"")
+        if link and link.phase in {"open", "cut"}:
+            link.to_client.append(said)
+
+    def finish(self, server: SimulatedServer, work: BucketWork, seconds: float = 0.1) -> None:
+        self.say(server, server.finish(work, seconds))
+
+    def fail(self, server: SimulatedServer, work: BucketWork) -> None:
+        self.blame(work)
+        self.say(server, server.fail(work))
+
+    def blame(self, work: BucketWork) -> None:
+        self.blames[work.id] = self.blames.get(work.id, 0) + 1
+
+    def lose_client(self, server: SimulatedServer) -> None:
+        """The server gives its client up."""
+        assert server.holder is not None
+        self.say(server, Said(NoLease()))
+        server.release(server.holder)
+
+    def crash(self, server: SimulatedServer, kept: int) -> None:
+        """The process is killed; the first `kept` messages of each connection still arrive."""
+        for work in server.works:
+            self.blame(work)
+        server.is_up = False
+        server.works.clear()
+        server.holder = None
+        for link in self.links.values():
+            if link.endpoint == server.endpoint and link.phase in {"open", "cut"}:
+                cut = link.phase == "cut"
+                while len(link.to_client) > kept:
+                    link.to_client.pop()
+                link.to_server.clear()
+                link.phase = "cut" if cut else "closing"
+
+    def close(self, link: Link) -> None:
+        """The client's monitor sees a dead connection close."""
+        self.tell(events.ConnectionLost(link.endpoint, "connection closed"))
+        link.phase = "closed"
+
+    def flow(self) -> bool:
+        """Delivers everything that is on its way, once; returns whether there was anything."""
+        moved = False
+        for link in list(self.links.values()):
+            if link.phase == "dialing":
+                moved = True
+                self.connect(link)
+            while link.to_client and link.phase in {"open", "closing"}:
+                moved = True
+                self.deliver_to_client(link)
+            if link.phase == "closing":
+                moved = True
+                self.close(link)
+            server = self.servers[link.endpoint]
+            while link.to_server and link.phase == "open" and server.is_up and not server.is_hung:
+                moved = True
+                self.deliver_to_server(link)
+        while self.reads:
+            moved = True
+            self.answer_read()
+        return moved

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from dr.errors import BadInput
+from dr.protocol.address import IpcAddress, TcpAddress, parse_address
+
+GOOD = {
+    "node7": TcpAddress("node7"),
+    " node7 ": TcpAddress("node7"),
+    "node7.farm.example": TcpAddress("node7.farm.example"),
+    "node7:30000": TcpAddress("node7", (30000, 30000)),
+    "node7:30000-30007": TcpAddress("node7", (30000, 30007)),
+    "127.0.0.1:20204": TcpAddress("127.0.0.1", (20204, 20204)),
+    "[::1]:20204": TcpAddress("::1", (20204, 20204)),
+    "[2001:DB8::1]": TcpAddress("2001:db8::1"),
+    "::1": TcpAddress("::1"),
+    "dns+any:farm.example": TcpAddress("farm.example", None, True),
+    "dns+any:farm.example:20204-20205": TcpAddress("farm.example", (20204, 20205), True),
+    "ipc:///run/dr/server.sock": IpcAddress("/run/dr/server.sock"),
+}
+
+BAD = {
+    "": "expected HOST, HOST:PORT",
+    ":20204": "found the host ''",
+    "two words": "found the host 'two words'",
+    "tcp://node7:1": "expected HOST",
+    "node7:": "expected a port from 1 to 65535, found ''",
+    "node7:0": "expected a port from 1 to 65535, found '0'",
+    "node7:65536": "found '65536'",
+    "node7:http": "found 'http'",
+    "node7:1-2-3": "found '2-3'",
+    "node7:-5": "found ''",
+    "node7:9-5": "expected the smaller port first, found 9-5",
+    "node7:1-5000": "expected at most 1024 ports, found 5000",
+    "node7:\u0661": "found '\u0661'",
+    "[node7]:5": "expected an IPv6 address between the brackets, found 'node7'",
+    "[::1": "expected HOST",
+    "300.1.2.3": "expected an IPv4 address of four numbers 0-255",
+    "-oProxy": "found the host '-oProxy'",
+    "ipc://server.sock": "expected an absolute path after ipc://",
+    "ipc:///" + "x" * 120: "expected a path of at most 107 bytes, found 121",
+}
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_an_address_is_understood(text: str) -> None:
+    assert parse_address(text) == GOOD[text]
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_wrong_address_is_named_with_what_was_expected(text: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_address(text)
+    assert BAD[text] in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoints"),
+    [
+        ("node7", ("tcp://node7:20204",)),
+        ("node7:5-7", ("tcp://node7:5", "tcp://node7:6", "tcp://node7:7")),
+        ("[::1]:5", ("tcp://[::1]:5",)),
+        ("ipc:///a/b", ("ipc:///a/b",)),
+    ],
+)
+def test_endpoints_are_what_zeromq_dials(text: str, endpoints: tuple[str, ...]) -> None:
+    assert parse_address(text).endpoints() == endpoints
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loopback"),
+    [
+        ("localhost:5", True),
+        ("LOCALHOST.", True),
+        ("127.4.5.6", True),
+        ("[::1]:5", True),
+        ("ipc:///a", True),
+        ("0.0.0.0:5", False),
+        ("192.168.0.1", False),
+        ("localhost.example:5", False),
+    ],
+)
+def test_only_this_machine_is_loopback(text: str, is_loopback: bool) -> None:
+    assert parse_address(text).is_loopback is is_loopback
