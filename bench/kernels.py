@@ -8,15 +8,12 @@ Results are ratios of CPU seconds, Embree's by ours: above 1 the kernels are fas
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.machine import cpu_seconds, data_folder, describe
 from bench.peers import embree
 from bench.triangles import glb_triangles, hall
 from workers.kernels.bvh.traverse import any_hit, closest_hit
@@ -45,6 +42,30 @@ def trace_any(scene, origins, directions, tmax, hits):  # type: ignore[no-untype
         hits[i] = any_hit(scene, load3(origins, i), load3(directions, i), f32(0.0), tmax[i])
 
 
+class Subject(NamedTuple):
+    """What is measured: triangles f4[t, 3, 3], rays from a camera, and the box (lo, hi) that shadow rays go to."""
+
+    name: str
+    positions: Array
+    primary: Rays
+    lamp: tuple[Array, Array]
+
+
+def hall_subject() -> Subject:
+    primary = camera_rays(np.array([-17.3, 1.0, 4.5]), np.array([10.0, -1.5, 4.0]), np.array([0.0, 0.0, 1.0]))
+    return Subject("hall", hall(), primary, (np.array([-15.0, -9.0, 15.5]), np.array([15.0, 9.0, 15.5])))
+
+
+def sponza_subject() -> Subject | None:
+    path = data_folder() / "scenes/sponza/sponza.glb"
+    if not path.is_file():
+        print(f"sponza: expected {path}, found nothing; set DR_DATA to the folder that holds scenes/")
+        return None
+    eye, target = np.array([14.4499, 6.89415, -1.18547]), np.array([13.4563, 6.78438, -1.15861])
+    primary = camera_rays(eye, target, np.array([0.0, 1.0, 0.0]), fov=90.0)
+    return Subject("sponza", glb_triangles(path), primary, (np.array([-10.0, 40.0, -4.0]), np.array([10.0, 40.0, 4.0])))
+
+
 def scene_of(tree: bvh.Tree) -> Any:
     scene = np.zeros(1, SCENE)
     scene["nodes"], scene["packs"] = tree.nodes.ctypes.data, tree.packs.ctypes.data
@@ -53,17 +74,18 @@ def scene_of(tree: bvh.Tree) -> Any:
 
 
 def unit(vectors: Array) -> Array:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    lengths: Array = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-30)
 
 
 def camera_rays(eye: Array, target: Array, up: Array, width: int = 768, height: int = 512, fov: float = 70.0) -> Rays:
     forward = unit(target - eye)
     right = unit(np.cross(forward, up))
     half = np.tan(np.radians(fov / 2))
-    x, y = np.meshgrid(
-        (np.arange(width) + 0.5) / width * 2 - 1, (1 - (np.arange(height) + 0.5) / height * 2) * height / width
-    )
-    d = unit(forward + half * (x[..., None] * right + y[..., None] * np.cross(right, forward)))
+    across = (2 * np.arange(width) + 1) / width - 1
+    down = (2 * np.arange(height) + 1 - height) / width
+    x, y = np.meshgrid(half * across, -half * down)
+    d = unit(forward + x[..., None] * right + y[..., None] * np.cross(right, forward))
     d = d.reshape(height // TILE, TILE, width // TILE, TILE, 3).swapaxes(1, 2).reshape(-1, 3)
     return np.tile(eye, (len(d), 1)).astype("f4"), d.astype("f4"), np.full(len(d), np.inf, "f4")
 
@@ -76,8 +98,7 @@ def ray_sets(scene: Any, positions: Array, primary: Rays, lamp: tuple[Array, Arr
     trace_closest(scene, o, d, tmax, triangles, t)
     hit = triangles >= 0
     p0, p1, p2 = positions[triangles[hit]].astype(float).swapaxes(0, 1)
-    normal = np.cross(p1 - p0, p2 - p0)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    normal = unit(np.cross(p1 - p0, p2 - p0))
     normal *= -np.sign((normal * d[hit]).sum(1, keepdims=True))
     points = o[hit] + d[hit] * t[hit, None] + 1e-3 * normal
     bounce = unit(normal + unit(random.normal(size=normal.shape)))
@@ -91,83 +112,74 @@ def ray_sets(scene: Any, positions: Array, primary: Rays, lamp: tuple[Array, Arr
 
 
 def race(ours: Callable[[], Any], theirs: Callable[[], Any] | None, repeats: int) -> tuple[float, float]:
-    """Least CPU seconds of each, measured in turns; nan where there is no other."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for function, times in zip((ours, theirs), seconds, strict=True):
-            start = time.process_time()
-            if function is not None:
-                function()
-            times.append(time.process_time() - start)
-    return min(seconds[0]), min(seconds[1]) if theirs else float("nan")
+    """Least CPU seconds of each, measured in turns; nan where there is nobody to race."""
+    seconds = [(cpu_seconds(ours), cpu_seconds(theirs) if theirs else float("nan")) for _ in range(repeats)]
+    return min(mine for mine, _ in seconds), min(other for _, other in seconds)
 
 
-def measure(name: str, positions: Array, primary: Rays, lamp: tuple[Array, Array], library: Any, repeats: int) -> None:
+def row(kind: str, query: str, rate: float, unit_name: str, ratio: float, disagree: str = "") -> None:
+    print(f"  {kind:8} {query:8} {rate:9.2f} {unit_name:7} {ratio:15.2f} {disagree:>9}")
+
+
+def measure_build(subject: Subject, library: Any, repeats: int) -> tuple[bvh.Tree, embree.Scene | None]:
+    """Reports building and returns what was built; Embree's scene builds anew at each commit of a new one."""
+    positions = subject.positions
     ids = np.arange(len(positions), dtype=np.int32)
     tree = bvh.build(positions, ids, NO_INSTANCES)
-    peer = embree.Scene(library, positions) if library else None
-    seconds, peer_seconds = race(lambda: bvh.build(positions, ids, NO_INSTANCES), peer and peer.commit, 1)
-    seconds = min(seconds, race(lambda: bvh.build(positions, ids, NO_INSTANCES), None, repeats)[0])
-    rate = len(positions) / seconds / 1e6
-    print(f"\n{name}: {len(positions)} triangles, {tree.nbytes / len(positions):.1f} B per triangle")
-    print(f"  {'':8} {'query':8} {'rate':>14} {'Embree by ours':>15} {'disagree':>9}")
-    print(f"  {'build':8} {'':8} {rate:9.2f} Mtri/s {peer_seconds / seconds:15.2f}")
+    peers = [embree.Scene(library, positions) for _ in range(repeats)] if library else []
+    waiting = iter(peers)
+    seconds, peer_seconds = race(
+        lambda: bvh.build(positions, ids, NO_INSTANCES), (lambda: next(waiting).commit()) if peers else None, repeats
+    )
+    print(f"\n{subject.name}: {len(positions)} triangles, {tree.nbytes / len(positions):.1f} B per triangle")
+    print(f"  {'':8} {'query':8} {'rate':>9} {'':7} {'Embree / ours':>15} {'disagree':>9}")
+    row("build", "", len(positions) / seconds / 1e6, "Mtri/s", peer_seconds / seconds)
+    return tree, peers[0] if peers else None
+
+
+def queries(scene: Any, peer: embree.Scene | None, rays: Rays) -> Iterator[tuple[str, Any, Any, Array, Array]]:
+    """Name, our call, Embree's call or None, and the arrays of hits that they fill."""
+    count = len(rays[0])
+    distances = np.empty(count, np.float32)
+    for name, dtype in (("closest", np.int32), ("any", np.bool_)):
+        ours, theirs = np.zeros(count, dtype), np.zeros(count, dtype)
+        if name == "closest":
+            mine = lambda found=ours: trace_closest(scene, *rays, found, distances)  # noqa: E731
+            other = peer and (lambda found=theirs: peer.closest(rays, found, distances))
+        else:
+            mine = lambda found=ours: trace_any(scene, *rays, found)  # noqa: E731
+            other = peer and (lambda found=theirs: peer.any(rays, found))
+        yield name, mine, other, ours, theirs
+
+
+def measure(subject: Subject, library: Any, repeats: int) -> None:
+    tree, peer = measure_build(subject, library, repeats)
     scene = scene_of(tree)
-    for kind, rays in ray_sets(scene, positions, primary, lamp).items():
-        count = len(rays[0])
-        ids_ours, ids_theirs = np.full((2, count), -1, np.int32)
-        t_ours, t_theirs = np.zeros((2, count), np.float32)
-        hits_ours, hits_theirs = np.zeros((2, count), np.bool_)
-        queries = {
-            "closest": (
-                lambda: trace_closest(scene, *rays, ids_ours, t_ours),  # noqa: B023
-                peer and (lambda: peer.closest(rays, ids_theirs, t_theirs)),  # noqa: B023
-                lambda: (ids_ours >= 0) != (ids_theirs >= 0),  # noqa: B023
-            ),
-            "any": (
-                lambda: trace_any(scene, *rays, hits_ours),  # noqa: B023
-                peer and (lambda: peer.any(rays, hits_theirs)),  # noqa: B023
-                lambda: hits_ours != hits_theirs,  # noqa: B023
-            ),
-        }
-        for query, (ours, theirs, disagree) in queries.items():
-            ours()
-            mine, other = race(ours, theirs, repeats)
-            share = f"{disagree().mean():9.1e}" if peer else ""
-            print(f"  {kind:8} {query:8} {count / mine / 1e6:9.2f} Mray/s {other / mine:15.2f} {share}")
+    for kind, rays in ray_sets(scene, subject.positions, subject.primary, subject.lamp).items():
+        for query, mine, other, ours, theirs in queries(scene, peer, rays):
+            mine()  # compiles
+            seconds, peer_seconds = race(mine, other, repeats)
+            missed = 0 if query == "closest" else 1  # hits are ids from 0, or booleans
+            disagree = f"{((ours >= missed) != (theirs >= missed)).mean():.1e}"
+            row(kind, query, len(rays[0]) / seconds / 1e6, "Mray/s", peer_seconds / seconds, disagree if peer else "")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--scene", action="append", choices=("hall", "sponza"))
+    parser.add_argument("--scene", action="append", choices=("hall", "sponza"), help="repeatable; default: both")
     options = parser.parse_args()
+    library = None
     try:
         library = embree.load()
     except embree.MissingError as missing:
-        library = None
         print(missing)
-    print(f"machine: {machine()}; one thread, CPU seconds, least of {options.repeats}")
-    chosen = options.scene or ["hall", "sponza"]
-    if "hall" in chosen:
-        primary = camera_rays(np.array([-17.3, 1.0, 4.5]), np.array([10.0, -1.5, 4.0]), np.array([0.0, 0.0, 1.0]))
-        lamp = (np.array([-15.0, -9.0, 15.5]), np.array([15.0, 9.0, 15.5]))
-        measure("hall", hall(), primary, lamp, library, options.repeats)
-    sponza = Path(os.environ.get("DR_DATA", "../shared/data")) / "scenes/sponza/sponza.glb"
-    if "sponza" in chosen and sponza.is_file():
-        eye, ahead = np.array([14.4499, 6.89415, -1.18547]), np.array([13.4563, 6.78438, -1.15861])
-        primary = camera_rays(eye, ahead, np.array([0.0, 1.0, 0.0]), fov=90.0)
-        lamp = (np.array([-10.0, 40.0, -4.0]), np.array([10.0, 40.0, 4.0]))
-        measure("sponza", glb_triangles(sponza), primary, lamp, library, options.repeats)
-    elif "sponza" in chosen:
-        print(f"\nsponza: no file {sponza}; set DR_DATA to the folder that holds scenes/")
-
-
-def machine() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return f"{line.partition(':')[2].strip()}, {os.cpu_count()} CPUs"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+    print(f"machine: {describe()}; one thread, CPU seconds, least of {options.repeats}")
+    subjects = {"hall": hall_subject, "sponza": sponza_subject}
+    for name in options.scene or subjects:
+        subject = subjects[name]()
+        if subject:
+            measure(subject, library, options.repeats)
 
 
 if __name__ == "__main__":

@@ -159,5 +159,3 @@ def test_a_scene_that_servers_find_bad_is_bad_input(tmp_path: Path) -> None:
     scene = write_scene(tmp_path, bad="scene.gltf: textures[0]: not an image")
     done = run_dr(tmp_path, "render", scene, "-o", tmp_path / "a.exr", *SIZE, "-q")
     assert (done.returncode, done.stderr) == (2, "dr: scene.gltf: textures[0]: not an image\n")
-
-

@@ -57,10 +57,11 @@ def facts_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(folder: Path, *words: object) -> Iterator[str]:
-    """A server on a free port of this machine; gives HOST:PORT."""
-    command = [sys.executable, "-m", "tests.support.fake_server", "--port", "0", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(folder), cwd=ROOT) as process:
+def serving(folder: Path, *words: object, module: str = "tests.support.fake_server") -> Iterator[str]:
+    """A server on a free port of this machine; gives HOST:PORT. The real one shares this user's compiled kernels."""
+    command = [sys.executable, "-m", module, "--port", "0", *map(str, words)]
+    env = environment(folder) if module.startswith("tests.") else {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 import traceback
@@ -23,6 +24,7 @@ from dr.scene.assets import Blobs
 from dr.scene.model import RenderSettings
 from workers.prepare.lifeline import die_with_parent
 from workers.prepare.shared import make_once
+from workers.prepare.warmup import kernels_compiled, load_preparation, use_kernel_cache
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -46,6 +48,13 @@ def private_stdout() -> BinaryIO:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     return answers
+
+
+def get_ready() -> None:
+    """Loads kernels that are compiled already, unless a job waits: it would load the few that it needs."""
+    if select.select([0], [], [], 0)[0] or not kernels_compiled():
+        return
+    load_preparation()
 
 
 def run_job(line: bytes, tell: Callable[[Answer], None]) -> Any:
@@ -72,6 +81,7 @@ def main() -> int:
     if not die_with_parent(options.parent_pid, signal.SIGKILL):
         return 0
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is our parent's to handle
+    use_kernel_cache()
     out = private_stdout()
 
     def tell(answer: Answer) -> None:
@@ -80,6 +90,7 @@ def main() -> int:
     try:
         import workers.prepare.prepare  # noqa: F401  takes time: it imports numba
 
+        get_ready()
         line = sys.stdin.buffer.readline()
         if not line:
             return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from dr.scene.model import RenderSettings
-from workers.prepare.folders import LockFile, current_lock
+from workers.prepare.folders import LockFile
 
 
 def scene_key(manifest: bytes, settings: RenderSettings, code: str) -> str:
@@ -31,18 +31,26 @@ def make_once(folder: Path, key: str, make: Callable[[Path], None], waiting: Cal
     """Calls `make(path)` unless the prepared file is there. The lock that comes back keeps the file from removal."""
     path = scene_path(folder, key)
     while True:
-        lock = current_lock(folder / f"{key}.lock", waiting)
-        try:
-            if not path.exists():
-                make(path)
-        except BaseException:
-            lock.path.unlink(missing_ok=True)
-            lock.close()
-            raise
-        lock.share()  # not in one step: another process may slip in between, find nobody and remove the file
+        lock = LockFile(folder / f"{key}.lock")
+        if lock.try_exclude():
+            _make_missing(path, lock, make)
+        elif not lock.try_share():
+            waiting()
+        lock.share()  # waits for the maker, not for other users; between two locks the last user may remove the file
         if lock.current and path.exists():
             return lock
         lock.close()
+
+
+def _make_missing(path: Path, lock: LockFile, make: Callable[[Path], None]) -> None:
+    if not lock.current or path.exists():
+        return
+    try:
+        make(path)
+    except BaseException:
+        lock.path.unlink(missing_ok=True)
+        lock.close()
+        raise
 
 
 class SharedScene:

@@ -97,6 +97,11 @@ def warm_up(say: Say) -> None:
     load_kernels()
 
 
+def kernels_compiled() -> bool:
+    """Whether this host's cache holds the kernels of this version."""
+    return _marker(use_kernel_cache()).exists()
+
+
 def _compile_in_child(say: Say) -> None:
     words = [sys.executable, "-m", "workers.prepare.warmup", "--parent-pid", str(os.getpid())]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
@@ -118,6 +123,7 @@ def compile_kernels(say: Say) -> None:
         if not _marker(folder).exists():
             with _Progress(say):
                 load_kernels()
+                load_preparation()
             _marker(folder).touch()
             _prune(folder.parent, keep=folder)
     finally:
@@ -137,18 +143,23 @@ def load_kernels() -> None:
     door(record, 0, 0, 0, 0, 0, 0, film, np.ones(1, np.uint8))
 
 
+def load_preparation() -> None:
+    """The same for all that preparation calls."""
+    from workers.prepare.rehearsal import rehearse
+
+    rehearse(threads=1)
+
+
 class _Progress:
-    """Says how many kernels have been compiled, out of those that the door reaches."""
+    """Says how many kernels have been compiled, out of those that rendering and preparation can reach."""
 
     def __init__(self, say: Say) -> None:
         from numba.core import event
 
-        from workers.kernels.bucket import render_bucket
-
         self.say = say
         self.event: Any = event
-        self.names = {kernel.py_func.__qualname__ for kernel in reachable(render_bucket)}
-        self.compiled: set[str] = set()
+        self.kernels = {id(kernel) for kernel in reachable(doors())}
+        self.compiled: set[int] = set()
 
     def __enter__(self) -> None:
         progress = self
@@ -158,7 +169,7 @@ class _Progress:
                 pass
 
             def on_end(self, event: Any) -> None:
-                progress.count(event.data["dispatcher"].py_func.__qualname__)
+                progress.count(id(event.data["dispatcher"]))
 
         self.listener = Listener()
         self.event.register("numba:compile", self.listener)
@@ -166,22 +177,35 @@ class _Progress:
     def __exit__(self, *reason: object) -> None:
         self.event.unregister("numba:compile", self.listener)
 
-    def count(self, name: str) -> None:
-        if name in self.names and name not in self.compiled:
-            self.compiled.add(name)
-            self.say(f"compiling kernels, first run only: {len(self.compiled)} of {len(self.names)}")
+    def count(self, kernel: int) -> None:
+        if kernel in self.kernels and kernel not in self.compiled:
+            self.compiled.add(kernel)
+            self.say(f"compiling kernels, first run only: {len(self.compiled)} of {len(self.kernels)}")
 
 
-def reachable(door: Any) -> list[Any]:
-    """All kernels (numba dispatchers) that a kernel may call, itself included, found by the names in its code."""
+def doors() -> list[Any]:
+    """The kernels that Python calls: the one that renders, and those that the modules of preparation import."""
+    import workers.prepare.rehearsal  # noqa: F401  imports all of preparation
+    from workers.kernels.bucket import render_bucket
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("workers.prepare.")]
+    return [render_bucket, *(value for module in modules for value in vars(module).values() if _is_kernel(value))]
+
+
+def reachable(entrances: Iterable[Any]) -> list[Any]:
+    """All kernels that these may call, themselves included, found by the names in their code."""
     found: dict[int, Any] = {}
-    waiting = [door]
+    waiting = list(entrances)
     while waiting:
         kernel = waiting.pop()
         if id(kernel) not in found:
             found[id(kernel)] = kernel
-            waiting += [value for value in _named_values(kernel.py_func) if hasattr(value, "py_func")]
+            waiting += [value for value in _named_values(kernel.py_func) if _is_kernel(value)]
     return list(found.values())
+
+
+def _is_kernel(value: Any) -> bool:
+    return hasattr(value, "py_func")  # a numba dispatcher
 
 
 def _named_values(function: Any) -> Iterable[Any]:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from dr.errors import BadInput, Impossible, ProtocolError, Refused
 from dr.protocol.address import IpcAddress, TcpAddress, parse_address
@@ -116,8 +116,9 @@ class Gate:
         """Logs what happened to connections. A monitor that nobody reads stalls the socket after some 2,000 events."""
         with suppress(zmq.Again):
             while True:
-                event = recv_monitor_message(self.monitor, zmq.DONTWAIT)
-                log.debug("gate: %s", event["event"].name)
+                event, _ = self.monitor.recv_multipart(zmq.DONTWAIT)
+                number, value = struct.unpack("=Hi", event)
+                log.debug("gate: %s %d", zmq.Event(number).name, value)
 
     def close(self) -> None:
         self.socket.disable_monitor()

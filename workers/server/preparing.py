@@ -29,7 +29,6 @@ class Preparer:
         self.engine = engine
         self.shelf = shelf
         self.inside = inside
-        engine.start()
         self.threads = [
             threading.Thread(target=run, args=(inside.line(name),), name=name, daemon=True)
             for name, run in (("warm-up", self._warm_up), ("prepare", self._run))

@@ -52,7 +52,13 @@ def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     threads = len(usable_cpus()) if options.threads is None else options.threads
     if not 1 <= threads <= MAX_THREADS:
         raise BadInput(f"--threads: expected 1 to {MAX_THREADS}, found {threads}")
-    loop = Loop(identity(options, threads), _endpoint(options), engine or _kernel_engine(threads), _folder())
+    engine = engine or _kernel_engine(threads)
+    engine.start()
+    try:
+        loop = Loop(identity(options, threads), _endpoint(options), engine, PrivateFolder(user_folder("servers")))
+    except BaseException:
+        engine.close()
+        raise
     fd = lifeline_fd() if options.parent_pid is not None else None
     if fd is not None:
         loop.watch_parent(fd)
@@ -105,10 +111,6 @@ def _kernel_engine(threads: int) -> Engine:
 
     use_kernel_cache()
     return KernelEngine(user_folder("scenes"), threads)
-
-
-def _folder() -> PrivateFolder:
-    return PrivateFolder(user_folder("servers"))
 
 
 def log_to_stderr(verbose: bool) -> None:

@@ -80,7 +80,7 @@ CASES = {
     "the same one many times": np.repeat(soup(1, 0.5, seed=4), 5000, axis=0),
     "nested": nested(120),
     "nested many times": np.repeat(nested(120), 40, axis=0),
-    "flat": soup(3000, 0.1, seed=2) * np.float32([1, 1, 0]),
+    "flat": soup(3000, 0.1, seed=2) * np.array([1, 1, 0], np.float32),
     "points": np.repeat(soup(3000, 0.0, seed=3)[:, :1], 3, axis=1),
     "huge and tiny": np.concatenate(
         [soup(500, 1.0, seed=5) * np.float32(1e11), soup(500, 1.0, seed=6) * np.float32(1e-20)]

@@ -165,7 +165,7 @@ def test_flags_decide_what_is_passed(
 
 
 def test_a_passed_back_does_not_hide_what_is_behind_it() -> None:
-    stack = np.concatenate([FACING_UP, FACING_UP + np.float32([0, 0, 1])])
+    stack = np.concatenate([FACING_UP, FACING_UP + np.array([0, 0, 1], np.float32)])
     hits = trace(scene_of(stack, [0 | CULL_FLAG, 1]), BELOW, UP)
     assert (hits.triangles[0, 0], hits.distances[0, 0]) == (1, 2)
     assert hits.any[0]
@@ -274,3 +274,14 @@ def test_triangles_without_area_are_never_hit() -> None:
 def test_a_triangle_seen_edge_on_is_missed() -> None:
     hits = trace(scene_of(FACING_UP), np.array([[-3, 0, 0]], np.float32), np.array([[1, 0, 0]], np.float32))
     assert hits.triangles[0, 0] == -1
+
+
+def test_a_tiny_triangle_does_not_catch_rays_that_pass_beside_it() -> None:
+    random = np.random.default_rng(12)
+    corner = random.uniform(0.5, 1, (4000, 1, 3))
+    # as small as the coordinates' roundings, so that edge functions are nothing but the last bits of products
+    tiny = (corner + random.normal(size=(4000, 3, 3)) * 1e-7).astype(np.float32)
+    o = np.array([[0.1, 0.2, -3.0]], np.float32)
+    target = random.uniform(-0.5, 0.4, (1000, 3)).astype(np.float32)
+    passed = trace_naively(tiny, np.arange(4000), np.repeat(o, 1000, 0), target - o)
+    assert np.all(passed.triangles[:, 0] == -1)

@@ -1,0 +1,164 @@
+"""`dr render --server HOST:PORT` and `dr serve`: real processes over loopback TCP."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+import dr
+from tests.support.farm import (
+    DEADLINE_S,
+    ROOT,
+    environment,
+    facts_of,
+    run_dr,
+    serving,
+    start_dr,
+    wait_for_line,
+    write_scene,
+)
+
+SIZE = ("--size", "96x64", "--samples", "4", "--bucket-size", "16")
+
+
+def test_servers_on_ports_render_without_local_ones(tmp_path: Path) -> None:
+    scene, out = write_scene(tmp_path, bucket_s=0.02), tmp_path / "a.exr"
+    with serving(tmp_path) as one, serving(tmp_path) as two:
+        where = ("--server", one, "--server", two, "--no-local")
+        facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where, "--json"))
+    assert {server["endpoint"] for server in facts["servers"]} == {f"tcp://{one}", f"tcp://{two}"}
+    assert facts["buckets"] == 24
+
+
+def test_local_servers_help_those_on_ports(tmp_path: Path) -> None:
+    scene, out = write_scene(tmp_path, bucket_s=0.05), tmp_path / "a.exr"
+    with serving(tmp_path, "--threads", 1) as one:
+        where = ("--server", one, "--local-servers", 1, "--threads", 1)
+        facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where, "--json"))
+    assert sorted(server["endpoint"][:3] for server in facts["servers"]) == ["ipc", "tcp"]
+
+
+def test_a_server_serves_one_render_after_another(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path)
+    with serving(tmp_path) as one:
+        for name in ("a.exr", "b.exr"):
+            done = run_dr(tmp_path, "render", scene, "-o", tmp_path / name, *SIZE, "--server", one, "--no-local")
+            assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.exr").read_bytes() == (tmp_path / "b.exr").read_bytes()
+
+
+def test_a_second_client_waits_for_the_first(tmp_path: Path) -> None:
+    slow, quick = tmp_path / "slow", tmp_path / "quick"
+    slow.mkdir()
+    quick.mkdir()
+    with serving(tmp_path) as one:
+        where = ("--server", one, "--no-local", "-v")
+        first = start_dr(slow, "render", write_scene(slow, bucket_s=0.05), "-o", slow / "a.exr", *SIZE, *where)
+        wait_for_line(first, "tile 0 from")
+        second = start_dr(quick, "render", write_scene(quick), "-o", quick / "a.exr", *SIZE, *where)
+        wait_for_line(second, "busy with")
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=DEADLINE_S)
+        second.communicate(timeout=DEADLINE_S)
+    assert (first.returncode, second.returncode) == (1, 0)
+
+
+def test_a_scene_names_its_servers(tmp_path: Path) -> None:
+    with serving(tmp_path) as one:
+        scene = tmp_path / "saved.scene.toml"
+        port = one.rpartition(":")[2]
+        scene.write_text(f'servers = [{{ host = "127.0.0.1", port = {port} }}]\n')
+        done = run_dr(tmp_path, "render", scene, "-o", tmp_path / "a.exr", *SIZE, "--no-local", "--json")
+        assert [server["endpoint"] for server in facts_of(done)["servers"]] == [f"tcp://{one}"]
+
+
+def test_the_api_cancels_from_its_progress(tmp_path: Path) -> None:
+    import threading
+
+    cancel, seen = threading.Event(), []
+
+    def watch(progress: dr.Progress) -> None:
+        seen.append(progress)
+        if progress.buckets_done:
+            cancel.set()
+
+    scene = write_scene(tmp_path, bucket_s=0.05)
+    with serving(tmp_path, "--threads", 1) as one:
+        image = dr.render(
+            scene, size=(96, 64), samples=4, bucket_size=16, servers=[one], local=False, progress=watch, cancel=cancel
+        )
+    assert (image.complete, image.reason) == (False, "cancelled")
+    assert 0 < image.statistics.buckets < 24
+    assert seen[-1].buckets_done == image.statistics.buckets
+    assert image.channels["beauty"].shape == (64, 96, 3)
+    assert (image.channels["alpha"] == 0).any()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def serve(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from dr.cli import main; raise SystemExit(main())", "serve", *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(folder), cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_dr_serve_listens_where_it_is_told_and_ctrl_c_stops_it(tmp_path: Path, free_port: int) -> None:
+    process = serve(tmp_path, f"-port={free_port}", "--threads", "1")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"listening on tcp://127.0.0.1:{free_port}\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", free_port))
+
+
+@pytest.mark.slow
+def test_dr_serve_on_a_taken_port_is_one_line_and_status_2(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = serve(tmp_path, f"-port={taken.getsockname()[1]}")
+        _, stderr = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert len(stderr.splitlines()) == 1
+    assert "the port is taken" in stderr
+
+
+@pytest.mark.slow
+def test_dr_serve_beyond_this_machine_is_refused(tmp_path: Path) -> None:
+    process = serve(tmp_path, "--bind", "0.0.0.0")
+    _, stderr = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 3
+    assert "keys" in stderr.splitlines()[-1]
+
+
+def test_a_server_killed_over_tcp_leaves_the_client_waiting_until_cancelled(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, bucket_s=0.05)
+    with serving(tmp_path) as one:
+        words = ("render", scene, "-o", tmp_path / "a.exr", *SIZE, "--server", one, "--no-local", "-v", "--json")
+        client = start_dr(tmp_path, *words)
+        wait_for_line(client, "tile 0 from")
+        owner = next(
+            process for process in psutil.Process().children() if "tests.support.fake_server" in process.cmdline()
+        )
+        owner.kill()
+        wait_for_line(client, "no server")
+        client.send_signal(signal.SIGINT)
+        stdout, _ = client.communicate(timeout=DEADLINE_S)
+    assert client.returncode == 1
+    assert len(json.loads(stdout.splitlines()[-1])["lost"]) == 1
