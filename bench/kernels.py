@@ -73,9 +73,9 @@ def scene_of(tree: bvh.Tree) -> Any:
     return scene[0]
 
 
-def unit(vectors: Array) -> Array:
+def unit(vectors: Any) -> Array:
     lengths: Array = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-30)
+    return np.asarray(vectors / np.maximum(lengths, 1e-30))
 
 
 def camera_rays(eye: Array, target: Array, up: Array, width: int = 768, height: int = 512, fov: float = 70.0) -> Rays:
@@ -101,9 +101,9 @@ def ray_sets(scene: Any, positions: Array, primary: Rays, lamp: tuple[Array, Arr
     normal = unit(np.cross(p1 - p0, p2 - p0))
     normal *= -np.sign((normal * d[hit]).sum(1, keepdims=True))
     points = o[hit] + d[hit] * t[hit, None] + 1e-3 * normal
-    bounce = unit(normal + unit(random.normal(size=normal.shape)))
-    to_lamp = random.uniform(*lamp, size=points.shape) - points
-    distance = np.linalg.norm(to_lamp, axis=1)
+    bounce = unit(normal + unit(random.standard_normal(normal.shape)))
+    to_lamp = np.asarray(random.uniform(lamp[0], lamp[1], points.shape)) - points
+    distance: Array = np.linalg.norm(to_lamp, axis=1)
     return {
         "primary": primary,
         "diffuse": (points.astype("f4"), bounce.astype("f4"), np.full(len(points), np.inf, "f4")),

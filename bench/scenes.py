@@ -59,9 +59,7 @@ def cornell() -> Scene:
             diffuse(n, (0.0, 0.0, 0.0), emission=light) if n == "light" else diffuse(n, tuple(map(float, stored[n])))
             for n in names
         ),
-        instances=tuple(
-            Instance(mesh=i, material=i, transform=np.eye(4), object_id=i + 1) for i in range(len(names))
-        ),
+        instances=tuple(Instance(mesh=i, material=i, transform=np.eye(4), object_id=i + 1) for i in range(len(names))),
         cameras=(camera(CORNELL_EYE, CORNELL_TARGET, CORNELL_FOV),),
     )
 

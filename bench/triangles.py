@@ -40,6 +40,13 @@ def torus(centre: Array, radius: float, tube: float, n: int) -> Array:
     return sheet(surface, 2 * n, n) + centre
 
 
+def cylinder(foot: Array, radius: float, height: float, n: int) -> Array:
+    def surface(u: Array, v: Array) -> tuple[Array, Array, Array]:
+        return radius * np.cos(2 * np.pi * u), radius * np.sin(2 * np.pi * u), height * v
+
+    return sheet(surface, n, n // 4) + foot
+
+
 def hall() -> Array:
     """A closed hall of 40 x 24 x 16 with columns, rings, balls and a wavy floor: large triangles among small ones."""
     random = np.random.default_rng(1)
@@ -54,13 +61,7 @@ def hall() -> Array:
     )
     for x in np.linspace(-17, 17, 12):
         for y in (-8.0, -4.0, 4.0, 8.0):
-            parts.append(
-                sheet(
-                    lambda u, v, x=x, y=y: (x + 0.55 * np.cos(6.2832 * u), y + 0.55 * np.sin(6.2832 * u), 10 * v),
-                    64,
-                    16,
-                )  # type: ignore[misc]
-            )
+            parts.append(cylinder(np.array([x, y, 0.0]), 0.55, 10.0, 64))
             parts.append(torus(np.array([x, y, 10.0]), 1.0, 0.3, 20))
     parts += [sphere(random.uniform((-17, -10, 0.5), (17, 10, 12)), random.uniform(0.2, 0.8), 24) for _ in range(40)]
     return np.concatenate(parts).astype(np.float32)

@@ -1,6 +1,9 @@
-"""Renders a neutral scene folder with Cycles: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy, one JSON line out.
+"""Renders a neutral scene folder with Cycles; prints one JSON line.
 
-Runs in an environment of its own with bpy. Cycles counts bounces, so DEPTH - 1 of them; its roulette cannot be set alike.
+Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
+
+Runs in an environment of its own with bpy. Cycles counts bounces, so DEPTH - 1 of them; its roulette
+cannot be set alike.
 """
 
 import json

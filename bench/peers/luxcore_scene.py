@@ -1,4 +1,6 @@
-"""Renders a neutral scene folder with LuxCore: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy, one JSON line out.
+"""Renders a neutral scene folder with LuxCore; prints one JSON line.
+
+Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
 Runs in LuxCore's own environment (PATHCPU, Sobol sampler). Its samples are counted from the film, not taken on trust.
 """
@@ -50,14 +52,20 @@ def build(folder: Path, width: int, height: int):
         values = {f"scene.materials.{name}.type": "matte", f"scene.materials.{name}.kd": list(mesh["color"])}
         if mesh["image"]:
             texture = f"scene.textures.{name}"
-            values |= {f"{texture}.type": "imagemap", f"{texture}.file": str(folder / mesh["image"]), f"{texture}.gamma": 2.2}
+            values |= {
+                f"{texture}.type": "imagemap",
+                f"{texture}.file": str(folder / mesh["image"]),
+                f"{texture}.gamma": 2.2,
+            }
             values[f"scene.materials.{name}.kd"] = name
         if max(mesh["emission"]) > 0:
             values[f"scene.materials.{name}.emission"] = list(mesh["emission"])
         values |= {f"scene.objects.{name}.shape": name, f"scene.objects.{name}.material": name}
         scene.Parse(prop(values))
     if described["sky"]:
-        scene.Parse(prop({"scene.lights.sky.type": "constantinfinite", "scene.lights.sky.color": list(described["sky"])}))
+        scene.Parse(
+            prop({"scene.lights.sky.type": "constantinfinite", "scene.lights.sky.color": list(described["sky"])})
+        )
     if described["sun"]:
         sun = described["sun"]
         scene.Parse(

@@ -1,4 +1,6 @@
-"""Renders a neutral scene folder with Mitsuba: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy, one JSON line out.
+"""Renders a neutral scene folder with Mitsuba; prints one JSON line.
+
+Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
 Runs in Mitsuba's own environment. Times are of a warm render (kernels compiled by the same call before it).
 """
@@ -61,7 +63,9 @@ def build(folder: Path, width: int, height: int, depth: int, rr_depth: int, samp
             color = {"type": "bitmap", "filename": str(folder / mesh["image"])}
         shape = {
             "type": "ply",
-            "filename": write_ply(folder / f"mitsuba{number}.ply", stored["positions"], stored["triangles"], stored["uv"]),
+            "filename": write_ply(
+                folder / f"mitsuba{number}.ply", stored["positions"], stored["triangles"], stored["uv"]
+            ),
             "face_normals": True,
             "bsdf": {"type": "twosided", "inner": {"type": "diffuse", "reflectance": color}},
         }

@@ -77,8 +77,8 @@ class Server(Struct, kw_only=True, eq=False):
     boot: bytes = b""
     lease: bytes = b""
     threads: int = 0
-    heard: float = -inf
-    pinged: float = -inf
+    heard: float = 0.0
+    pinged: float = 0.0
     ping: int = 0
     rtt_s: float = 0.0
     running: dict[int, float] = field(default_factory=dict)  # bucket to the time when we think it began
@@ -199,6 +199,7 @@ class Fleet:
         self.move(server, Phase.UP)
         server.deadline = now + self.timers.welcome_s
         server.heard = now
+        server.pinged = now - self.timers.ping_s  # the first ping is due at once, to measure the way
         server.lease = b""
         self._arm(server)
 
@@ -278,7 +279,6 @@ class Fleet:
         self.peers.pop(server.peer, None)
         server.peer = server.lease = b""
         server.reads = 0
-        server.heard = server.pinged = -inf
         server.has_joined = False
 
     def _arm(self, server: Server) -> None:

@@ -7,7 +7,8 @@ may add some; an unknown message is refused.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import msgpack
 import msgspec
@@ -33,23 +34,36 @@ def encode(message: AnyMessage) -> bytes:
 
 def decode_client(header: bytes | memoryview) -> ClientMessage:
     """What a client said, as a server hears it."""
-    message: ClientMessage = _decode(header, ClientMessage)
+    message: ClientMessage = _decode(header, _CLIENT)
     return message
 
 
 def decode_server(header: bytes | memoryview) -> ServerMessage:
     """What a server said, as a client hears it."""
-    message: ServerMessage = _decode(header, ServerMessage)
+    message: ServerMessage = _decode(header, _SERVER)
     return message
 
 
-def _decode(header: bytes | memoryview, expected: Any) -> Any:
+def _by_name(messages: Any) -> dict[object, type]:
+    return {message.__struct_config__.tag: message for message in get_args(messages)}
+
+
+# Looked up by name here, because msgspec would work out a union's types anew for each message.
+_CLIENT = _by_name(ClientMessage)
+_SERVER = _by_name(ServerMessage)
+
+
+def _decode(header: bytes | memoryview, expected: Mapping[object, type]) -> Any:
     if len(header) > HEADER_BYTES:
         raise ProtocolError(f"expected a header of at most {HEADER_BYTES} bytes, found {len(header)}")
     try:
-        return msgspec.convert(_unpack(header), expected, strict=True, builtin_types=(bytes,))
+        fields = _unpack(header)
+        name = fields.get("t") if isinstance(fields, dict) else None
+        if not isinstance(name, str) or name not in expected:
+            raise ValueError(f"a message named {name!r}")
+        return msgspec.convert(fields, expected[name], strict=True, builtin_types=(bytes,))
     except _REFUSALS as error:
-        raise ProtocolError(f"expected a message, found {_one_line(error)}") from None
+        raise ProtocolError(f"expected a message of this protocol, found {_one_line(error)}") from None
 
 
 def _unpack(header: bytes | memoryview) -> Any:

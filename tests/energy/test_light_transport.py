@@ -49,7 +49,7 @@ def assert_close(measured: tuple[float, float], expected: float) -> None:
 
 
 def parallel_squares(a: float, height: float) -> float:
-    """Form factor of a differential patch to a parallel rectangle of half sides `a` centred above it (Howell, B-3, times 4)."""
+    """Form factor of a small patch to a parallel square of half side `a` centred above it (Howell, B-3, times 4)."""
     x = a / height
     root = math.sqrt(1 + x * x)
     return 4 * (1 / (2 * math.pi)) * (2 * x / root * math.atan(x / root))
@@ -166,9 +166,7 @@ def test_an_environment_turns_about_the_vertical(rotation: float, bright: str) -
     light = EnvironmentLight(image=0, rotation=rotation)
     images = (Image(data=exr_bytes(pixels), place="test"),)
     seen = scene([(floor(0.1, -5.0), matte())], looking((0, 0, 0), target), (light,), images=images)
-    away = scene(
-        [(floor(0.1, -5.0), matte())], looking((0, 0, 0), tuple(-x for x in target)), (light,), images=images
-    )
+    away = scene([(floor(0.1, -5.0), matte())], looking((0, 0, 0), tuple(-x for x in target)), (light,), images=images)
     assert mean_and_error(seen, samples=16)[0] == pytest.approx(1.0)
     assert mean_and_error(away, samples=16)[0] == 0.0
 
@@ -243,7 +241,11 @@ def test_instances_look_like_flattened_copies() -> None:
         matrix[:3, 3] = (1.2 * (number - 1), 0.0, -0.2 * number)
         places.append(matrix)
     material = Material(base_color=(0.8, 0.5, 0.3), metallic=0.3, roughness=0.5)
-    common = {"materials": (material,), "cameras": (looking((0, 1, 5), (0, 0, 0), fov=0.6),), "lights": (EnvironmentLight(),)}
+    common = {
+        "materials": (material,),
+        "cameras": (looking((0, 1, 5), (0, 0, 0), fov=0.6),),
+        "lights": (EnvironmentLight(),),
+    }
     shared = Scene(
         meshes=(ball,),
         instances=tuple(Instance(mesh=0, material=0, transform=m, object_id=i + 1) for i, m in enumerate(places)),

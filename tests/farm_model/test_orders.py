@@ -258,7 +258,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too
 
 class TestManyOrders(FarmMachine.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=150, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=QUIET
+        max_examples=400, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=QUIET
     )
 
 

@@ -40,6 +40,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_importing_dr_loads_no_heavy_library() -> None:
-    code = "import sys, dr; print([m for m in ('numba', 'OpenImageIO', 'PyOpenColorIO', 'zmq', 'rich') if m in sys.modules])"
+    heavy = ("numba", "OpenImageIO", "PyOpenColorIO", "zmq", "rich")
+    code = f"import sys, dr; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

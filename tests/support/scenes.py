@@ -73,9 +73,7 @@ def looking(eye: Any, target: Any, fov: float = 0.1, up: Any = (0.0, 1.0, 0.0), 
     return Camera(transform=look_at(eye, target, up), fov=fov, **fields)
 
 
-def scene(
-    parts: list[tuple[Mesh, Material]], camera: Camera, lights: tuple[Light, ...] = (), **fields: Any
-) -> Scene:
+def scene(parts: list[tuple[Mesh, Material]], camera: Camera, lights: tuple[Light, ...] = (), **fields: Any) -> Scene:
     """One instance per part, at the origin."""
     return Scene(
         meshes=tuple(mesh for mesh, _ in parts),

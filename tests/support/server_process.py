@@ -16,6 +16,7 @@ import zmq
 from dr.protocol.envelope import join, split_server
 from dr.protocol.messages import (
     AnyMessage,
+    Beat,
     Bucket,
     BucketWork,
     Bye,
@@ -24,8 +25,9 @@ from dr.protocol.messages import (
     Get,
     Grant,
     Hello,
+    Ping,
+    Progress,
     Ready,
-    ServerMessage,
     Setup,
     Tile,
     Welcome,
@@ -39,7 +41,7 @@ T = TypeVar("T")
 FAKE = (sys.executable, "-m", "tests.support.fake_server")
 REAL = (sys.executable, "-m", "workers.server")
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0  # a loaded machine is slow, not broken
+PATIENCE_S = 30.0  # a loaded machine is slow, not broken
 SETTINGS = RenderSettings(width=256, height=128, samples=32)
 CHANNELS = [Channel.BEAUTY, Channel.ALPHA, Channel.OBJECT_ID]
 
@@ -84,7 +86,7 @@ class RawClient:
         self.socket.linger = 0
         self.socket.reconnect_ivl = -1
         self.socket.connect(endpoint)
-        self.unread: list[tuple[ServerMessage, Any]] = []
+        self.progress: list[str] = []  # what the server said while it prepared
 
     def __enter__(self) -> RawClient:
         return self
@@ -105,6 +107,11 @@ class RawClient:
         deadline = time.monotonic() + within_s
         while self.socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
             message, payload = split_server(self.socket.recv_multipart())
+            if isinstance(message, Progress):
+                self.progress.append(message.text)
+                deadline = time.monotonic() + within_s  # it is at work
+            if isinstance(message, Beat):
+                self.say(Ping(n=0))  # so are we
             if isinstance(message, kinds):
                 return message, payload
         raise AssertionError(f"no {' or '.join(kind.__name__ for kind in kinds)} within {within_s} s")
@@ -117,8 +124,8 @@ class RawClient:
     def set_up(
         self, lease: bytes, files: dict[str, bytes], epoch: int = 1, until: type[Any] = Ready, **fields: Any
     ) -> Any:
-        """Sends a frame and serves its assets until the server is ready (or says `until`)."""
-        manifest = manifest_of(files)
+        """Sends a frame, its main file first, and serves its assets until the server is ready (or says `until`)."""
+        manifest = manifest_of(files, main=next(iter(files)))
         blobs = {digest_of(data): data for data in (*files.values(), manifest.encode())}
         self.say(setup_message(lease, manifest, epoch, **fields))
         while isinstance(heard := self.hear(Get, until), Get):

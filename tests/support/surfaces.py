@@ -46,7 +46,7 @@ def _sample(p, direction, u):
     wo = vec3(direction[0], direction[1], direction[2])
     state = _state(p, wo)
     for i in range(n):
-        wi, weight, pdf = sample_bsdf(state, wo, u[i, 0], u[i, 1], u[i, 2])
+        wi, weight, pdf = sample_bsdf(state, wo, u[i, 0], u[i, 1])
         out[i, 0], out[i, 1], out[i, 2] = wi.x, wi.y, wi.z
         out[i, 3], out[i, 4], out[i, 5] = weight.x, weight.y, weight.z
         out[i, 6] = pdf

@@ -45,7 +45,7 @@ def _single_precision(constant: object) -> object:
 def _with_single_precision(function: F) -> F:
     code: CodeType = function.__code__
     constants = tuple(_single_precision(constant) for constant in code.co_consts)
-    function.__code__ = code.replace(co_consts=constants)  # type: ignore[attr-defined]
+    function.__code__ = code.replace(co_consts=constants)
     return function
 
 

@@ -1,8 +1,8 @@
 """What a prepared scene looks like to kernels: records of addresses and numbers, no objects.
 
-`SCENE` is one record; its `u8` fields are addresses of arrays in the flat file, each described beside it. A kernel reads
-an array through a typed view: `triangles(scene.triangles)[i].material`. workers.prepare.flatten writes all of this and
-keeps the memory alive.
+`SCENE` is one record; its `u8` fields are addresses of arrays in the flat file, each described beside it. A kernel
+reads an array through a typed view: `triangles(scene.triangles)[i].material`. workers.prepare.scene_file writes all of
+this and keeps the memory alive.
 """
 
 from __future__ import annotations

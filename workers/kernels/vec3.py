@@ -108,50 +108,50 @@ def _lower_negate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
 
 
 @kernel
-def dot(a, b):  # type: ignore[no-untyped-def]
+def dot(a, b):
     return a.x * b.x + a.y * b.y + a.z * b.z
 
 
 @kernel
-def cross(a, b):  # type: ignore[no-untyped-def]
+def cross(a, b):
     return vec3(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x)
 
 
 @kernel
-def length(a):  # type: ignore[no-untyped-def]
+def length(a):
     return math.sqrt(dot(a, a))
 
 
 @kernel
-def normalize(a):  # type: ignore[no-untyped-def]
+def normalize(a):
     """Unit vector; a zero vector gives NaN, so callers guard where that can happen."""
     return a * (f32(1.0) / math.sqrt(dot(a, a)))
 
 
 @kernel
-def lerp(a, b, t):  # type: ignore[no-untyped-def]
+def lerp(a, b, t):
     return a * (f32(1.0) - t) + b * t
 
 
 @kernel
-def reflect(w, n):  # type: ignore[no-untyped-def]
+def reflect(w, n):
     """Mirrors `w` (pointing away from the surface) about the unit vector `n`."""
     return n * (f32(2.0) * dot(w, n)) - w
 
 
 @kernel
-def luminance(a):  # type: ignore[no-untyped-def]
+def luminance(a):
     """Rec. 709 luminance of a linear RGB value."""
     return f32(0.2126) * a.x + f32(0.7152) * a.y + f32(0.0722) * a.z
 
 
 @kernel
-def largest(a):  # type: ignore[no-untyped-def]
+def largest(a):
     return max(a.x, max(a.y, a.z))
 
 
 @kernel
-def frame(n):  # type: ignore[no-untyped-def]
+def frame(n):
     """Tangent and bitangent of the unit vector `n` (Duff et al. 2017, Building an Orthonormal Basis, Revisited)."""
     sign = f32(math.copysign(f32(1.0), n.z))
     a = f32(-1.0) / (sign + n.z)
@@ -161,22 +161,22 @@ def frame(n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def to_world(v, tangent, bitangent, n):  # type: ignore[no-untyped-def]
+def to_world(v, tangent, bitangent, n):
     return tangent * v.x + bitangent * v.y + n * v.z
 
 
 @kernel
-def to_local(v, tangent, bitangent, n):  # type: ignore[no-untyped-def]
+def to_local(v, tangent, bitangent, n):
     return vec3(dot(v, tangent), dot(v, bitangent), dot(v, n))
 
 
 @kernel
-def load3(array, i):  # type: ignore[no-untyped-def]
+def load3(array, i):
     """Row `i` of an array [any, 3] as a Vec3."""
     return vec3(array[i, 0], array[i, 1], array[i, 2])
 
 
 @kernel
-def load_vec3(field):  # type: ignore[no-untyped-def]
+def load_vec3(field):
     """A record's field of three float32 as a Vec3."""
     return vec3(field[0], field[1], field[2])

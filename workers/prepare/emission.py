@@ -17,7 +17,8 @@ BARYCENTRICS = [((i + 1 / 3) / PROBES, (j + 1 / 3) / PROBES) for i in range(PROB
 
 def mean_emission(scene: Scene, triangles: Array, vertices: Array, images: DecodedImages) -> Array:
     """Radiance [n, 3] of TRIANGLE rows, averaged over a grid of probes where the emission is textured."""
-    result = np.array([material.emission for material in scene.materials], np.float64)[triangles["material"]]
+    emission = np.array([material.emission for material in scene.materials], np.float64)
+    result: Array = emission[triangles["material"]]
     for index, material in enumerate(scene.materials):
         texture = material.emission_texture
         if texture is None or max(material.emission) <= 0:

@@ -17,7 +17,9 @@ from workers.kernels import records
 from workers.prepare.textures import SLOT_USAGES, DecodedImages
 
 Array = npt.NDArray[Any]
-FLATTEN_TRIANGLES = 4096  # a mesh that is used more than once is flattened all the same while its copies stay below this
+FLATTEN_TRIANGLES = (
+    4096  # a mesh that is used more than once is flattened all the same while its copies stay below this
+)
 
 
 @dataclass

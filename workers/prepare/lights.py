@@ -1,4 +1,4 @@
-"""Lights as kernels want them: records, each with its chance of being chosen, and alias tables. Knows no file format."""
+"""Lights as kernels want them: records, each with its chance of being chosen, and alias tables. Knows no format."""
 
 from __future__ import annotations
 
@@ -141,4 +141,5 @@ def choose_by_power(lights: Array, powers: Array) -> Array:
     total = ordered_sum(powers)
     weights = powers if total > 0 else np.ones(len(lights))
     lights["probability"] = weights / ordered_sum(weights)
-    return build_alias(np.ascontiguousarray(weights, np.float64))
+    alias: Array = build_alias(np.ascontiguousarray(weights, np.float64))
+    return alias

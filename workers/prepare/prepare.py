@@ -1,4 +1,4 @@
-"""Prepares a scene once per host: parse, decode, flatten, build trees, write one flat file. Knows the order of the steps."""
+"""Prepares a scene once per host: parse, decode, flatten, build trees, write. Knows the order of the steps."""
 
 from __future__ import annotations
 
@@ -121,8 +121,9 @@ def assemble(meshes: list[Mesh], scene: Scene) -> World:
         ranges[mesh] = (first, first + len(part.triangles))
         first += len(part.triangles)
 
-    rows = np.zeros(len(placed), records.INSTANCE)
-    for row, instance in zip(rows, placed, strict=True):
+    rows: Array = np.zeros(len(placed), records.INSTANCE)
+    for number, instance in enumerate(placed):
+        row = rows[number]
         row["to_world"] = instance.transform[:3].reshape(-1)
         row["to_object"] = flatten.inverse(instance.transform)[:3].reshape(-1)
         row["root"], row["object_id"], row["material"] = instance.mesh, instance.object_id, instance.material
@@ -138,7 +139,7 @@ def corners(triangles: Array) -> Array:
 def flagged_ids(world: World, first: int, end: int) -> Array:
     """Ids of triangles [first, end) with the flags of their materials."""
     flags = np.array([material_flags(material) for material in world.materials] or [0], np.int64)
-    ids = np.arange(first, end, dtype=np.int64) | flags[world.triangles["material"][first:end]]
+    ids: Array = np.arange(first, end, dtype=np.int64) | flags[world.triangles["material"][first:end]]
     return ids.astype(np.int32)
 
 
@@ -187,7 +188,7 @@ def light_rows(
     environment: lights.EnvironmentMap | None,
     radius: float,
 ) -> tuple[Array, Array]:
-    """All LIGHT records and their powers: those of the model in their order, then emissive triangles, then the environment.
+    """All LIGHT records and their powers: the model's in order, then emissive triangles, then the environment.
 
     An emissive triangle that looks black at every probe is no light: only paths that hit it find what it emits.
     """

@@ -47,6 +47,10 @@ class OpenManifest(Struct, frozen=True):
     digest: bytes
 
 
+class GetReady(Struct, frozen=True):
+    """A frame will come soon: starts what takes time."""
+
+
 class PrepareScene(Struct, frozen=True):
     """Turns the stored assets into something to render: ScenePrepared or PreparationFailed follows."""
 
@@ -87,6 +91,7 @@ Command: TypeAlias = (
     | StoreChunk
     | SealAsset
     | OpenManifest
+    | GetReady
     | PrepareScene
     | DropFrame
     | RenderBucket

@@ -27,7 +27,7 @@ class Engine(Protocol):
     """Each method is called from a thread of its own; `prepare` is called for one job at a time."""
 
     def start(self) -> None:
-        """Gets ready early whatever takes time. Called from the main thread, also between two renders."""
+        """Starts what takes time. Called from the main thread, first of all and whenever a frame is about to come."""
 
     def warm_up(self, say: Say) -> None:
         """Makes rendering possible at full speed. Raises DrError when this machine cannot."""

@@ -172,6 +172,9 @@ class Loop:
         log.info("preparing %s, %d files", job.main, len(files))
         self.preparer.prepare(job)
 
+    def _get_ready(self, command: do.GetReady) -> None:
+        self.preparer.get_ready()
+
     def _drop_frame(self, command: do.DropFrame) -> None:
         self.preparer.drop(command.epoch)
         self.store.drop(command.epoch)
@@ -224,6 +227,7 @@ _DEEDS: dict[type, Callable[[Loop, Any], Event | None]] = {
     do.StoreChunk: Loop._store_chunk,
     do.SealAsset: Loop._seal_asset,
     do.OpenManifest: Loop._open_manifest,
+    do.GetReady: Loop._get_ready,
     do.PrepareScene: Loop._prepare_scene,
     do.DropFrame: Loop._drop_frame,
     do.RenderBucket: Loop._render_bucket,

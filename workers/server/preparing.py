@@ -36,6 +36,9 @@ class Preparer:
         for thread in self.threads:
             thread.start()
 
+    def get_ready(self) -> None:
+        self.engine.start()
+
     def prepare(self, job: PrepareJob) -> None:
         self.shelf.expect(job.epoch)
         self.inside.send("prepare", job)
@@ -43,7 +46,6 @@ class Preparer:
     def drop(self, epoch: int) -> None:
         if self.shelf.drop(epoch):
             self.engine.abandon()
-        self.engine.start()
 
     def close(self) -> bool:
         """Ends both threads; False when one is still busy."""

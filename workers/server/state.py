@@ -217,6 +217,7 @@ class ServerState:
         self.holder = Holder(peer, name, lease, heard_s=now, beat_s=now + self.limits.beat_s)
         self.work.begin(Owner(peer, lease), now)
         self._send(peer, Grant(lease=lease, threads=self.identity.threads))
+        self.out.append(do.GetReady())
 
     def _tick_lease(self, holder: Holder, now: float) -> None:
         silent = now >= holder.heard_s + self.limits.dead_s

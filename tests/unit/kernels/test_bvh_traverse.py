@@ -132,6 +132,10 @@ def test_a_ray_inside_the_plane_of_a_box_sees_what_stands_in_it() -> None:
     hits = trace(scene_of(wall), o, d)
     assert (hits.triangles[0, 0], hits.distances[0, 0]) == (0, 2)
     assert trace(scene_of(wall), o, d, tmin=3).triangles[0, 0] == 1
+    for side in (wall[:1], wall[1:]):  # its edge lies in the ray's path, and its box ends there
+        for axis in range(3):
+            rolled = scene_of(np.roll(side, axis, -1))
+            assert trace(rolled, o, np.roll(d, axis, -1), tmin=1).triangles[0, 0] == 0
 
 
 def test_limits_are_open_on_both_sides() -> None:
@@ -278,10 +282,11 @@ def test_a_triangle_seen_edge_on_is_missed() -> None:
 
 def test_a_tiny_triangle_does_not_catch_rays_that_pass_beside_it() -> None:
     random = np.random.default_rng(12)
-    corner = random.uniform(0.5, 1, (4000, 1, 3))
-    # as small as the coordinates' roundings, so that edge functions are nothing but the last bits of products
-    tiny = (corner + random.normal(size=(4000, 3, 3)) * 1e-7).astype(np.float32)
-    o = np.array([[0.1, 0.2, -3.0]], np.float32)
-    target = random.uniform(-0.5, 0.4, (1000, 3)).astype(np.float32)
-    passed = trace_naively(tiny, np.arange(4000), np.repeat(o, 1000, 0), target - o)
-    assert np.all(passed.triangles[:, 0] == -1)
+    wall = np.array([[[-9, -9, 5], [9, -9, 5], [0, 9, 5]]], np.float32)  # makes the leaf's box as large as the view
+    o = np.tile(np.array([0.1, 0.2, -3.0], np.float32), (200, 1))
+    d = random.uniform(-0.2, 0.15, (200, 3)).astype(np.float32) + np.array([0, 0, 1], np.float32)
+    for _ in range(50):
+        # as small as the coordinates' roundings: the edge functions are nothing but the last bits of products
+        tiny = random.uniform(1, 2, (7, 1, 3)) + random.normal(size=(7, 3, 3)) * 2e-7
+        hits = trace(scene_of(np.concatenate([tiny.astype(np.float32), wall])), o, d)
+        assert np.all(hits.triangles[:, 0] == 7)

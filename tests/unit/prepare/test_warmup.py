@@ -81,10 +81,9 @@ def test_the_caches_used_last_are_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_rehearsal_takes_every_step(tmp_path):
+def test_the_rehearsal_takes_every_step():
     from workers.prepare.rehearsal import rehearse
 
     prepared = rehearse(threads=1)
-    assert (prepared.record["n_instances"], prepared.record["width"]) == (2, 1)
     assert prepared.record["environment"]["width"] == 2
     assert prepared.record["n_lights"] == 4  # quad, point, an emissive triangle, the environment

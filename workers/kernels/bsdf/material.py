@@ -82,7 +82,7 @@ def evaluate_material(scene, triangle, instance, material, b1, b2, normal):
 
 @kernel
 def visible_normal(normal, wo):
-    """The shading normal, tilted towards `wo` where interpolation or a normal map has turned it away from the viewer."""
+    """The shading normal, tilted towards `wo` where interpolation or a map has turned it away from the viewer."""
     cosine = dot(normal, wo)
     if cosine >= SMALLEST_COSINE:
         return normal

@@ -16,7 +16,7 @@ from workers.kernels.bsdf import diffuse, ggx
 from workers.kernels.bsdf.albedo import ggx_albedo
 from workers.kernels.bsdf.ggx import MIN_ALPHA, MIN_ROUGHNESS, GgxLobe
 from workers.kernels.jit import f32, kernel
-from workers.kernels.mathf import sqr
+from workers.kernels.mathf import ONE_MINUS_EPSILON, sqr
 from workers.kernels.vec3 import largest, luminance, vec3
 
 GRAZING = f32(1e-6)  # directions with a smaller cosine carry no light
@@ -47,11 +47,12 @@ def prepare(params, wo):
     """The state of a surface with BsdfParams `params` seen from `wo` (unit, local, wo.z > 0)."""
     black = vec3(0.0, 0.0, 0.0)
     roughness = max(params.roughness, MIN_ROUGHNESS)
-    lobe = ggx.prepare(max(sqr(roughness), MIN_ALPHA), wo)
     dielectric = 1.0 - params.metallic
     if params.metallic <= 0.0 and params.specular <= 0.0:
-        return BsdfState(params.base_color, black, black, lobe, f32(0.0))
+        unused = GgxLobe(f32(1.0), f32(1.0), f32(1.0), f32(0.0))
+        return BsdfState(params.base_color, black, black, unused, f32(0.0))
 
+    lobe = ggx.prepare(max(sqr(roughness), MIN_ALPHA), wo)
     white, grazing = ggx_albedo(min(wo.z, 1.0), roughness)
     normal = white - grazing
     lost = 1.0 / white - 1.0
@@ -100,12 +101,19 @@ def schlick(f0, f90, cosine):
 
 
 @kernel
-def sample(state, wo, uc, u1, u2):
-    """(wi, weight, pdf): a direction, f * cos / pdf as a Vec3, and the density per solid angle. pdf 0: no direction."""
-    if uc < state.specular_probability:
-        wi = ggx.sample(state.specular, wo, u1, u2)
-    else:
+def sample(state, wo, u1, u2):
+    """(wi, weight, pdf): a direction, f * cos / pdf as a Vec3, and the density per solid angle. pdf 0: no direction.
+
+    `u1` chooses the lobe, and what is left of it goes on into the direction.
+    """
+    choice = state.specular_probability
+    if choice <= 0.0:
         wi = diffuse.sample(u1, u2)
+        return wi, state.diffuse, diffuse.pdf(wi) if min(wo.z, wi.z) >= GRAZING else f32(0.0)
+    if u1 < choice:
+        wi = ggx.sample(state.specular, wo, min(u1 / choice, ONE_MINUS_EPSILON), u2)
+    else:
+        wi = diffuse.sample(min((u1 - choice) / (1.0 - choice), ONE_MINUS_EPSILON), u2)
     value, density = evaluate(state, wo, wi)
     if not (density > 0.0 and largest(value) > 0.0):
         return wi, vec3(0.0, 0.0, 0.0), f32(0.0)

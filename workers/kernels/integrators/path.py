@@ -36,10 +36,10 @@ from workers.kernels.shapes.surface import (
 )
 from workers.kernels.vec3 import dot, frame, largest, normalize, to_local, to_world, vec3
 
-# Dimensions of the sample sequence. Camera: 0 and 1. Each depth then takes DIMENSIONS_PER_DEPTH from FIRST_DIMENSION on.
+# Dimensions of the sample sequence. Camera: 0 and 1; each depth then takes DIMENSIONS_PER_DEPTH of them.
 FIRST_DIMENSION = 2
-DIMENSIONS_PER_DEPTH = 4
-LIGHT_POINT, LOBE_CHOICE, LOBE_DIRECTION, ROULETTE = 0, 1, 2, 3
+DIMENSIONS_PER_DEPTH = 3
+LIGHT, DIRECTION, ROULETTE = 0, 1, 2
 ALPHA_DIMENSION = 1 << 20  # transparent surfaces passed take their own dimensions from here on
 MAX_PASSED = 256  # transparent surfaces along one path or shadow ray; what lies behind more is lost
 
@@ -60,7 +60,7 @@ def power_heuristic(a, b):
 
 @kernel
 def transmittance(scene, p, wi, distance):
-    """Share of light that gets from `p` along `wi` over `distance`: 0 behind opaque surfaces, else the product of 1 - alpha."""
+    """Share of light that gets over `distance` along `wi`: 0 behind opaque surfaces, else the product of 1 - alpha."""
     if any_hit(scene, p, wi, f32(0.0), distance):
         return f32(0.0)
     through = f32(1.0)
@@ -81,7 +81,7 @@ def transmittance(scene, p, wi, distance):
 @kernel
 def direct_light(scene, p, state, normal, geometric, tangent, bitangent, wo, pixel, sample, dimension):
     """One light's contribution at `p` towards `wo`, weighted against BSDF sampling."""
-    u1, u2 = sample_2d(pixel, sample, u32(dimension + LIGHT_POINT))
+    u1, u2 = sample_2d(pixel, sample, u32(dimension + LIGHT))
     wi_world, distance, radiance, pdf, hittable = sample_lights(scene, p, u1, u2)
     black = vec3(0.0, 0.0, 0.0)
     if pdf <= f32(0.0) or largest(radiance) <= f32(0.0) or dot(wi_world, geometric) <= f32(0.0):
@@ -203,9 +203,8 @@ def trace_path(scene, origin, direction, pixel, sample, film):
             radiance = radiance + throughput * direct
 
         # BSDF sampling
-        uc = sample_1d(pixel, sample, u32(dimension + LOBE_CHOICE))
-        u1, u2 = sample_2d(pixel, sample, u32(dimension + LOBE_DIRECTION))
-        wi, weight, bsdf_pdf = sample_bsdf(state, wo, uc, u1, u2)
+        u1, u2 = sample_2d(pixel, sample, u32(dimension + DIRECTION))
+        wi, weight, bsdf_pdf = sample_bsdf(state, wo, u1, u2)
         if bsdf_pdf <= f32(0.0):
             break
         direction = normalize(to_world(wi, tangent, bitangent, normal))

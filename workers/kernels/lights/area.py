@@ -16,7 +16,7 @@ GRAZING = f32(1e-6)  # a light seen at a smaller cosine gives nothing
 
 @kernel
 def area_pdf(light, wi, distance):
-    """Solid-angle density with which `sample_triangle` or `sample_quad` makes the direction `wi` of a point at `distance`."""
+    """Density per solid angle with which `sample_triangle` and `sample_quad` make a direction of given `distance`."""
     cosine = -dot(wi, load_vec3(light.normal))
     if light.two_sided != 0:
         cosine = abs(cosine)

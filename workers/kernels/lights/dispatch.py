@@ -11,7 +11,7 @@ from workers.kernels.sampling.alias import choose
 
 @kernel
 def sample_kind(scene, light, p, u1, u2):
-    """(wi, distance, radiance, pdf) of the one light given; pdf is per solid angle, 1 for lights that no ray can hit."""
+    """(wi, distance, radiance, pdf) of one light; pdf is per solid angle, 1 for lights that no ray can hit."""
     if light.kind == kinds.TRIANGLE:
         return sample_triangle(scene, light, p, u1, u2)
     if light.kind == kinds.QUAD:

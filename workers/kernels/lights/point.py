@@ -1,4 +1,4 @@
-"""Lights without a surface: point, spot and directional. No ray can hit them, so their pdf is 1 and never enters MIS."""
+"""Lights without a surface: point, spot and directional. No ray can hit them: their pdf is 1, outside MIS."""
 
 import math
 

@@ -1,0 +1,108 @@
+"""A simulated farm in which everything takes its time: messages their latency, buckets their seconds of a thread."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from dr.broker import events
+from dr.broker.job import Frame
+from dr.protocol.messages import BucketWork, ClientMessage
+from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer
+
+LIMIT_S = 10_000.0
+
+
+class TimedFarm(SimulatedFarm):
+    """`bucket_s(endpoint, work)` is how long a thread of that server takes; `latency_s` one way of the wire."""
+
+    def __init__(self, bucket_s: Callable[[str, BucketWork], float], latency_s: float = 0.0001) -> None:
+        super().__init__()
+        self.bucket_s = bucket_s
+        self.latency_s = latency_s
+        self.silent: set[str] = set()  # endpoints of machines that are cut off
+        self.rendered_s = 0.0  # of all threads, wasted work included
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._begun: set[tuple[bytes, int]] = set()
+
+    def render(self, frame: Frame, servers: list[SimulatedServer]) -> float:
+        """Seconds from the moment when all servers are ready to the last tile."""
+        for server in servers:
+            self.add(server)
+        self._run_until(lambda: len(self.broker.fleet.holders) == len(servers))
+        self.tell(events.FrameRequested(frame))
+        self._run_until(lambda: len(self.broker.fleet.ready()) == len(servers))
+        began = self.now
+        self._run_until(lambda: self.finished is not None)
+        return self.now - began
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (self.now + seconds, next(self._order), action))
+
+    def cut_off(self, endpoint: str) -> None:
+        self.silent.add(endpoint)
+
+    def kill(self, endpoint: str) -> None:
+        """The process dies; its host says so at once."""
+        self.silent.add(endpoint)
+        self.tell(events.ConnectionLost(endpoint, "connection closed"))
+
+    def _run_until(self, is_reached: Callable[[], bool]) -> None:
+        while not is_reached() and self.now < LIMIT_S:
+            when = self._agenda[0][0] if self._agenda else LIMIT_S
+            if self.broker.next_deadline() < when:
+                self.pass_time(max(self.now, self.broker.next_deadline()))
+                self._dial_all()
+                continue
+            self.pass_time(when)
+            heapq.heappop(self._agenda)[2]()
+            self._dial_all()
+        assert self.now < LIMIT_S
+
+    def _dial_all(self) -> None:
+        for link in self.links_in("dialing"):
+            if link.endpoint not in self.silent:
+                self.connect(link)
+
+    def add(self, server: SimulatedServer) -> None:
+        super().add(server)
+        self._dial_all()
+
+    def _carry(self, peer: bytes, message: ClientMessage) -> None:
+        self.after(self.latency_s, lambda: self._arrive(peer, message))
+
+    def _arrive(self, peer: bytes, message: ClientMessage) -> None:
+        server = self.servers[self.links[peer].endpoint]
+        if server.endpoint in self.silent:
+            return
+        for reply in server.hear(peer, message, self.now):
+            self._return(peer, Said(reply))
+        self._begin_all(server, peer)
+
+    def _return(self, peer: bytes, said: Said) -> None:
+        def arrive() -> None:
+            self.tell(events.MessageReceived(peer, said.message, said.payload))
+            while self.reads:
+                self.answer_read()
+
+        self.after(self.latency_s, arrive)
+
+    def _begin_all(self, server: SimulatedServer, peer: bytes) -> None:
+        for work in server.running():
+            if (server.lease + server.boot, work.id) not in self._begun:
+                self._begun.add((server.lease + server.boot, work.id))
+                self._begin(server, peer, work)
+
+    def _begin(self, server: SimulatedServer, peer: bytes, work: BucketWork) -> None:
+        seconds = self.bucket_s(server.endpoint, work)
+
+        def end() -> None:
+            if work not in server.works or server.endpoint in self.silent:
+                return
+            self.rendered_s += seconds
+            self._return(peer, server.finish(work, seconds))
+            self._begin_all(server, peer)
+
+        self.after(seconds, end)
