@@ -162,8 +162,9 @@ class Fleet:
 
     def is_hopeless(self) -> bool:
         """Whether servers died, refused or failed, and none is left that could come."""
-        verdicts = {server.verdict for server in self}
-        return None not in verdicts and not verdicts <= {Verdict.REMOVED}
+        if any(server.verdict is None for server in self):
+            return False
+        return any(server.verdict is not Verdict.REMOVED for server in self)
 
     def add(self, endpoint: str, name: str) -> Server:
         """A new server, not dialled yet; takes the place of one that is OUT."""

@@ -36,8 +36,11 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
     with log_file(request.settings.log_folder, "render", verbose) as log_path:
         if verbose and log_path:
             print(f"dr: log: {log_path}", file=sys.stderr)
-        with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
-            result = render_frame(request, display.show, cancel)
+        try:
+            with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
+                result = render_frame(request, display.show, cancel)
+        except KeyboardInterrupt:
+            return say("interrupted", Status.INCOMPLETE)
         outputs = write_outputs(request.outputs, result)
         write_bucket_log(bucket_log, result)
     report(result, outputs, json, quiet)

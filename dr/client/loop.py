@@ -106,12 +106,16 @@ class Loop:
         self._ready = dict(self._poller.poll(ceil(wait_s * 1000)))
 
     def _collect(self, cancel: threading.Event) -> None:
-        """Turns what happened into facts. Messages come first: what a lost server still said is heard."""
+        """Turns what happened into facts.
+
+        Messages come first, so that what a lost server still said is heard; then deaths of children, which say more
+        than the loss of a connection.
+        """
         for frames in self.link.messages():
             self.events.append(_read_message(frames))
-        self.events.extend(self.link.changes())
         for fd in [fd for fd in self._ready if isinstance(fd, int)]:
             self._hear_child(fd)
+        self.events.extend(self.link.changes())
         if cancel.is_set() and not self._cancelling:
             self._cancelling = True
             self.events.append(events.CancelRequested("cancelled"))

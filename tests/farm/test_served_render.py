@@ -29,8 +29,8 @@ SIZE = ("--size", "96x64", "--samples", "4", "--bucket-size", "16")
 
 
 def test_servers_on_ports_render_without_local_ones(tmp_path: Path) -> None:
-    scene, out = write_scene(tmp_path, bucket_s=0.02), tmp_path / "a.exr"
-    with serving(tmp_path) as one, serving(tmp_path) as two:
+    scene, out = write_scene(tmp_path, bucket_s=0.1), tmp_path / "a.exr"
+    with serving(tmp_path, "--threads", 1) as one, serving(tmp_path, "--threads", 1) as two:
         where = ("--server", one, "--server", two, "--no-local")
         facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where, "--json"))
     assert {server["endpoint"] for server in facts["servers"]} == {f"tcp://{one}", f"tcp://{two}"}

@@ -148,8 +148,6 @@ def test_cancel_stops_running_and_waiting_buckets(client):
     deadline = time.monotonic() + PATIENCE_S
     while (beat := client.hear(Beat)).queued or beat.running:
         assert time.monotonic() < deadline
-    client.say(Ping(n=5))
-    assert client.hear(Pong) == Pong(n=5)
 
 
 def test_bye_hands_over_to_the_waiting_client_within_50_ms(client):
@@ -229,6 +227,7 @@ def test_hostile_bytes_never_kill_the_gate(client):
         *([rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(1, 4))] for _ in range(200)),
     ]
     for frames in hostile:
+        client.say(Ping(n=0))  # the holder is alive all the while
         with RawClient(client.address.words[-1]) as stranger:
             stranger.socket.send_multipart(frames)
             assert stranger.hear(ErrorMessage).code == "protocol"
@@ -292,7 +291,8 @@ def test_the_last_tiles_leave_before_a_stopping_server_does(client):
     client.set_up(lease, scene(bucket_s=0.1))
     client.say(Bucket(lease=lease, epoch=1, buckets=works(1)))
     client.say(Ping(n=1))
-    client.hear(Pong)  # it has the bucket
+    while client.hear(Pong) != Pong(n=1):
+        pass  # an answer to an earlier one; after this one it has the bucket
     client.address.process.send_signal(signal.SIGTERM)
     assert {type(client.hear(Drain, Tile)) for _ in range(2)} == {Drain, Tile}
     assert exit_status(client.address) == 0

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
+DEADLINE_S = 30
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -69,7 +69,10 @@ def serving(folder: Path, *words: object, module: str = "tests.support.fake_serv
             yield line.split("//")[1].strip()
         finally:
             process.terminate()
-            process.wait(DEADLINE_S)
+            try:
+                process.wait(DEADLINE_S)
+            finally:
+                process.kill()
 
 
 def wait_for_line(process: subprocess.Popen[str], words: str) -> str:

@@ -81,7 +81,7 @@ def scenario_camera(description: dict[str, Any]) -> Camera:
 def golden_settings(description: dict[str, Any], samples: int, width: int = 512) -> RenderSettings:
     """A box pixel of the small picture is the area-filtered mean of the large picture's pixels that it covers."""
     full = description["dimensions"]
-    height = int(full["height"] * width / full["width"])
+    height = round(full["height"] * width / full["width"])
     return RenderSettings(width=width, height=height, samples=samples, pixel_filter=PixelFilter.BOX)
 
 

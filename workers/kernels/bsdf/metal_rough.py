@@ -109,7 +109,8 @@ def sample(state, wo, u1, u2):
     choice = state.specular_probability
     if choice <= 0.0:
         wi = diffuse.sample(u1, u2)
-        return wi, state.diffuse, diffuse.pdf(wi) if min(wo.z, wi.z) >= GRAZING else f32(0.0)
+        seen = min(wo.z, wi.z) >= GRAZING and largest(state.diffuse) > 0.0
+        return wi, state.diffuse, diffuse.pdf(wi) if seen else f32(0.0)
     if u1 < choice:
         wi = ggx.sample(state.specular, wo, min(u1 / choice, ONE_MINUS_EPSILON), u2)
     else:
