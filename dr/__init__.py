@@ -1,8 +1,6 @@
 """The public face of the render farm. Knows where each name lives; loads nothing until it is asked for.
 
-    import dr
-    image = dr.render("scene.glb", samples=64, size=(960, 540))
-    image.save("scene.exr")
+`image = dr.render("scene.glb", samples=64)`, then `image.channels["beauty"]` or `image.save("scene.exr")`: docs/api.md.
 """
 
 from __future__ import annotations

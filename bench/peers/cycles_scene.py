@@ -2,8 +2,8 @@
 
 Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
-Runs in an environment of its own with bpy. Cycles counts bounces, so DEPTH - 1 of them; its roulette
-cannot be set alike.
+Runs in an environment of its own with bpy. Cycles counts bounces after the first hit, so DEPTH - 2 of them; its roulette
+cannot be set alike. Every render call builds the scene anew, so the time of a call with one sample is taken off.
 """
 
 import json
@@ -79,6 +79,14 @@ def add_lights(scene: dict) -> None:
         bpy.context.scene.collection.objects.link(placed)
 
 
+def render(samples: int) -> tuple[float, float]:
+    """Wall and CPU seconds of one render call, which builds the scene anew every time."""
+    bpy.context.scene.cycles.samples = samples
+    wall, cpu = time.perf_counter(), time.process_time()
+    bpy.ops.render.render(write_still=True)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     width, height, samples, depth = map(int, sys.argv[2:6])
@@ -94,7 +102,6 @@ def main() -> None:
     settings.render.resolution_x, settings.render.resolution_y = width, height
     settings.render.resolution_percentage = 100
     settings.render.threads_mode, settings.render.threads = "FIXED", int(os.environ.get("THREADS", "1"))
-    settings.render.use_persistent_data = True
     settings.render.image_settings.file_format = "OPEN_EXR"
     settings.render.image_settings.color_depth = "32"
     settings.view_settings.view_transform = "Raw"
@@ -102,13 +109,12 @@ def main() -> None:
     cycles = settings.cycles
     cycles.use_adaptive_sampling, cycles.use_denoising = False, False
     cycles.pixel_filter_type, cycles.filter_width = "BOX", 1
-    cycles.max_bounces = cycles.diffuse_bounces = depth - 1
-    cycles.samples = 1
-    bpy.ops.render.render()  # builds the tree
-    cycles.samples = samples
-    wall, cpu = time.perf_counter(), time.process_time()
-    bpy.ops.render.render(write_still=True)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    cycles.max_bounces = cycles.diffuse_bounces = depth - 2  # 0: direct light alone
+    cycles.sample_clamp_direct = cycles.sample_clamp_indirect = cycles.light_sampling_threshold = 0
+    cycles.use_auto_tile = False
+    render(1)  # loads what is loaded once
+    first, rest = render(1), render(samples)
+    wall, cpu = ((many - one) * samples / (samples - 1) for one, many in zip(first, rest, strict=True))
     image = bpy.data.images.load(str(folder / "cycles.exr"))
     pixels = np.array(image.pixels[:], np.float32).reshape(height, width, -1)[::-1, :, :3]
     np.save(out, pixels)

@@ -2,7 +2,9 @@
 
 Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
-Runs in LuxCore's own environment (PATHCPU, Sobol sampler). Its samples are counted from the film, not taken on trust.
+Runs in LuxCore's own environment (PATHCPU, Sobol sampler without its adaptive part). Time and samples are those between
+two looks at the film, not of its start. It decodes textures by a power of 2.2 where others use the sRGB curve, so that
+Sponza comes out about 2 % brighter; its roulette has a floor of its own.
 """
 
 import json
@@ -34,6 +36,8 @@ def build(folder: Path, width: int, height: int):
                 "scene.camera.lookat.target": list(camera["target"]),
                 "scene.camera.up": [0.0, 1.0, 0.0],
                 "scene.camera.fieldofview": float(camera["fov_x_deg"]),
+                # Its film samples a row lower than its own window says
+                "scene.camera.screenwindow": [-1.0, 1.0, -(height + 2) / width, (height - 2) / width],
             }
         )
     )
@@ -80,6 +84,12 @@ def build(folder: Path, width: int, height: int):
     return scene
 
 
+def count(session) -> float:
+    """Samples that have reached the film."""
+    session.UpdateStats()
+    return session.GetStats().Get("stats.renderengine.total.samplecount").GetFloat()
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     width, height, samples, depth, rr_depth = map(int, sys.argv[2:7])
@@ -91,12 +101,13 @@ def main() -> None:
             {
                 "renderengine.type": "PATHCPU",
                 "sampler.type": "SOBOL",
+                "sampler.sobol.adaptive.strength": 0.0,
                 "native.threads.count": int(os.environ.get("THREADS", "1")),
                 "film.width": width,
                 "film.height": height,
                 "film.filter.type": "NONE",
-                "path.pathdepth.total": depth - 1,
-                "path.pathdepth.diffuse": depth - 1,
+                "path.pathdepth.total": depth,
+                "path.pathdepth.diffuse": depth,
                 "path.russianroulette.depth": rr_depth,
                 "film.outputs.0.type": "RGB",
                 "film.outputs.0.filename": "unused.exr",
@@ -106,19 +117,15 @@ def main() -> None:
     )
     session = pyluxcore.RenderSession(config)
     session.Start()
-    wall, cpu = time.perf_counter(), time.process_time()
-    while True:
+    begun, wall, cpu = count(session), time.perf_counter(), time.process_time()
+    while count(session) < samples * width * height:
         time.sleep(0.01)
-        session.UpdateStats()
-        done = session.GetStats().Get("stats.renderengine.total.samplecount").GetFloat()
-        if done >= samples * width * height:
-            break
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    scale = samples * width * height / (count(session) - begun)
     session.Pause()
     buffer = np.zeros(width * height * 3, np.float32)
     session.GetFilm().GetOutputFloat(pyluxcore.FilmOutputType.RGB, buffer, 0, True)
     np.save(out, buffer.reshape(height, width, 3)[::-1])
-    scale = samples * width * height / done
     print(json.dumps({"renderer": f"LuxCore {pyluxcore.Version()}", "wall_s": wall * scale, "cpu_s": cpu * scale}))
     sys.stdout.flush()
     os._exit(0)

@@ -141,6 +141,8 @@ class Broker:
             self.links.retire(server, Verdict.REMOVED, event.reason, now)
 
     def _bury_server(self, event: on.ServerDied, now: float) -> None:
+        if not self.finished and event.endpoint not in self.fleet.servers:
+            self.fleet.add(event.endpoint, "")  # it died before anybody knew it: still a reason to name
         if server := self._find(event.endpoint):
             self.links.retire(server, Verdict.DIED, event.reason, now)
 

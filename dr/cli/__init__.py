@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -47,15 +46,13 @@ def _report(error: DrError, words: Sequence[str]) -> int:
 
 
 def _report_bug(error: Exception, words: Sequence[str]) -> int:
-    """70: our own bug. The traceback is in the log file, and on the terminal with -v."""
+    """70: our own bug. The story is in the log file that a note of the error names, and with -v on the terminal."""
     if is_loud(words):
-        logging.getLogger("dr").exception("internal error")
         import traceback
 
         traceback.print_exception(error)
-    path = getattr(error, "log_path", None)
-    where = f"; the story is in {path}" if path else "; run it again with -v for the whole story"
-    return say(f"internal error, please report it: {type(error).__name__}: {error}{where}", BUG)
+    notes = getattr(error, "__notes__", ["run it again with -v for the whole story"])
+    return say(f"internal error, please report it: {type(error).__name__}: {error}; {notes[-1]}", BUG)
 
 
 def is_loud(words: Sequence[str]) -> bool:

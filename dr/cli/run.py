@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from dr.client.progress import choose_display, show_count, show_time
 from dr.client.request import Request
 from dr.client.result import LostServer, Result, ServerStatistics
 from dr.errors import BadInput
+
+log = logging.getLogger("dr.cli")
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -39,10 +42,14 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
         try:
             with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
                 result = render_frame(request, display.show, cancel)
+            outputs = write_outputs(request.outputs, result)
+            write_bucket_log(bucket_log, result)
         except KeyboardInterrupt:
             return say("interrupted", Status.INCOMPLETE)
-        outputs = write_outputs(request.outputs, result)
-        write_bucket_log(bucket_log, result)
+        except Exception as error:
+            log.exception("ended by an error")
+            error.add_note(f"the whole story is in {log_path}" if log_path else "there is no log file")
+            raise
     report(result, outputs, json, quiet)
     return int(result.status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from dr.broker.buckets import Order, choose_size, cut_frame
 from dr.broker.commands import Finished, MergeTile, Notify, Status
 from dr.broker.events import Event, FrameRequested, ServerAdded
+from dr.broker.fleet import Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
 from dr.client.addresses import resolve_servers
@@ -69,10 +71,11 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
     """Renders one frame and returns what there is of it, complete or not. Raises BadInput or Refused."""
     started = monotonic()
     check_outputs(request, None)
+    resolve_servers(request.servers)
     with LocalServers() as local:
         if wants_local(request, ()):
             local.start(plan_local(request.settings))
-        survey = survey_scene(request)
+        survey = _survey_unless(cancel, request)
         settings = merge(survey.settings, request.picture)
         view = merge(survey.view, request.view)
         check_outputs(request, settings)
@@ -80,7 +83,7 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
         if not local.servers and wants_local(request, endpoints):
             local.start(plan_local(request.settings))
         frame, files = make_frame(request, survey, settings, _thread_count(local, endpoints))
-        broker = Broker(kernels=_kernels(), seed=os.urandom(16), client=f"{os.getpid()}")
+        broker = _broker(request.settings)
         watcher = Watcher(broker, frame, Tally(started, survey.notices), show)
         first: list[Event] = [*(ServerAdded(endpoint) for endpoint in endpoints), FrameRequested(frame)]
         end = Loop(broker, files, local, watcher).run(first, cancel)
@@ -95,6 +98,16 @@ def survey_scene(request: Request) -> Survey:
     from dr.scene.survey import run_survey
 
     return run_survey(request.scene, request.picture)
+
+
+def _survey_unless(cancel: threading.Event, request: Request) -> Survey:
+    """The terminal's Ctrl-C ends the survey's process, too: that is no fault of the scene."""
+    try:
+        return survey_scene(request)
+    except BadInput:
+        if cancel.is_set():
+            raise KeyboardInterrupt from None
+        raise
 
 
 def wants_local(request: Request, endpoints: Sequence[str]) -> bool:
@@ -166,10 +179,19 @@ def _thread_count(local: LocalServers, endpoints: Sequence[str]) -> int:
     return sum(server.plan.threads for server in local.servers) + REMOTE_THREADS * len(endpoints)
 
 
-def _kernels() -> str:
+def _broker(settings: Settings) -> Broker:
     from dr.scene.code_digest import code_digest
 
-    return code_digest()
+    timers = Timers(
+        dial_s=settings.dial_s,
+        welcome_s=settings.welcome_s,
+        ping_s=settings.ping_s,
+        dead_s=settings.dead_s,
+        backoff_first_s=settings.backoff_first_s,
+        backoff_last_s=settings.backoff_last_s,
+    )
+    name = f"{platform.node() or 'client'}, process {os.getpid()}"
+    return Broker(kernels=code_digest(), seed=os.urandom(16), client=name, timers=timers)
 
 
 def _bracket(host: str) -> str:

@@ -24,7 +24,9 @@ def log_file(folder: Path, kind: str, loud: bool = False) -> Iterator[Path | Non
     root = logging.getLogger("dr")
     path, handlers = _open(folder, kind)
     if loud:
-        handlers.append(logging.StreamHandler(sys.stderr))
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.addFilter(lambda record: record.exc_info is None)  # the command line tells errors in its own words
+        handlers.append(terminal)
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT, "%Y-%m-%d %H:%M:%S"))
         root.addHandler(handler)

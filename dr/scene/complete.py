@@ -11,6 +11,7 @@ from dr.errors import BadInput
 from dr.scene import matrix, trig
 from dr.scene.explain import did_you_mean
 from dr.scene.model import F64, MAX_EXTENT, Camera, EnvironmentLight, Material, Mesh, Point, Scene
+from dr.scene.studio import studio_image
 
 _VIEW = (0.5, 0.4, 1.0)  # from the scene towards the default camera: in front, to the right, above
 _FOV_DEGREES = 45.0
@@ -32,11 +33,10 @@ def complete(scene: Scene, label: str) -> Scene:
         notices.append(f"{label}: no camera: added one that shows everything")
     _check_settings(scene, cameras, label)
     _check_numbers(scene, label)
-    lights = scene.lights
-    if not lights and scene.settings.default_light and not _emits(scene):
-        lights = (EnvironmentLight(),)
+    if not scene.lights and scene.settings.default_light and not _emits(scene):
+        scene = _with_studio(scene)
         notices.append(f"{label}: no light: added a neutral environment (--no-default-light renders without)")
-    return msgspec.structs.replace(scene, cameras=cameras, lights=lights, notices=tuple(notices))
+    return msgspec.structs.replace(scene, cameras=cameras, notices=tuple(notices))
 
 
 def camera_index(cameras: tuple[Camera, ...], wanted: str | None, label: str) -> int:
@@ -79,6 +79,11 @@ def _check_size(value: Any, place: str) -> None:
             _check_size(each, place)
     elif isinstance(value, float) and not abs(value) < _MAX_NUMBER:
         raise BadInput(f"{place}: expected numbers below {_MAX_NUMBER:g}, found {value:g}")
+
+
+def _with_studio(scene: Scene) -> Scene:
+    light = EnvironmentLight(image=len(scene.images))
+    return msgspec.structs.replace(scene, images=(*scene.images, studio_image()), lights=(light,))
 
 
 def _emits(scene: Scene) -> bool:

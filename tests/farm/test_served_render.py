@@ -60,7 +60,7 @@ def test_a_second_client_waits_for_the_first(tmp_path: Path) -> None:
     quick.mkdir()
     with serving(tmp_path) as one:
         where = ("--server", one, "--no-local", "-v")
-        first = start_dr(slow, "render", write_scene(slow, bucket_s=0.05), "-o", slow / "a.exr", *SIZE, *where)
+        first = start_dr(slow, "render", write_scene(slow, bucket_s=0.5), "-o", slow / "a.exr", *SIZE, *where)
         wait_for_line(first, "tile 0 from")
         second = start_dr(quick, "render", write_scene(quick), "-o", quick / "a.exr", *SIZE, *where)
         wait_for_line(second, "busy with")
@@ -147,15 +147,17 @@ def test_dr_serve_beyond_this_machine_is_refused(tmp_path: Path) -> None:
     assert "keys" in stderr.splitlines()[-1]
 
 
+def is_server(process: psutil.Process) -> bool:
+    return process.status() != psutil.STATUS_ZOMBIE and "tests.support.fake_server" in process.cmdline()
+
+
 def test_a_server_killed_over_tcp_leaves_the_client_waiting_until_cancelled(tmp_path: Path) -> None:
     scene = write_scene(tmp_path, bucket_s=0.05)
     with serving(tmp_path) as one:
         words = ("render", scene, "-o", tmp_path / "a.exr", *SIZE, "--server", one, "--no-local", "-v", "--json")
         client = start_dr(tmp_path, *words)
         wait_for_line(client, "tile 0 from")
-        owner = next(
-            process for process in psutil.Process().children() if "tests.support.fake_server" in process.cmdline()
-        )
+        owner = next(child for child in psutil.Process().children() if is_server(child))
         owner.kill()
         wait_for_line(client, "no server")
         client.send_signal(signal.SIGINT)

@@ -356,6 +356,7 @@ def test_the_end_of_stdin_stops_a_server_with_a_parent(tmp_path):
         (("--endpoint", "ipc:///no/such/folder/gate"), 2, "expected an existing folder"),
         (("--port", "0", "--threads", "0"), 2, "--threads: expected 1 to 4096"),
         (("--port", "0", "--cpus", "0-"), 2, "--cpus: expected CPU numbers"),
+        (("--port", "0", "--name", "x" * 257), 2, "--name: expected at most 256"),
         (("--port", "0", "--cpus", "99999"), 2, "--cpus: expected CPUs among"),
     ],
 )
@@ -365,6 +366,7 @@ def test_what_cannot_be_served_is_one_line_and_a_status(tmp_path, words, status,
         assert server.process.returncode == status
         (line,) = stderr.decode().splitlines()
         assert text in line
+        assert not list(server.folder.glob("cache/dr/servers/*"))
 
 
 def test_a_taken_port_is_bad_input(tmp_path):

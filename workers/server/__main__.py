@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from dr.errors import BadInput, Refused
+from dr.errors import BadInput, Impossible, Refused
 from dr.protocol.version import DEFAULT_PORT
 from workers.numa.topology import parse_cpus
 from workers.server.serving import ServeOptions, log_to_stderr, serve
@@ -48,6 +48,9 @@ def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
     except Refused as error:
         print(f"dr: {error}", file=sys.stderr)
         return 3
+    except Impossible as error:
+        print(f"dr: our own bug: {error}", file=sys.stderr)
+        return 70
 
 
 def leave(status: int) -> None:

@@ -199,6 +199,8 @@ class Loop:
 
         try:
             before = {number: signal.signal(number, wake) for number in (signal.SIGTERM, signal.SIGINT)}
+            # A signal just before the poll would not be heard: Python's handler runs after it. This byte ends the poll.
+            signal.set_wakeup_fd(self.wake_writer.fileno(), warn_on_full_buffer=False)
         except ValueError:
             before = {}
         try:
@@ -206,6 +208,8 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if before:
+                signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
         """Gives back sockets, files and threads. A thread that is stuck keeps its context and dies with the process."""

@@ -24,6 +24,7 @@ from workers.server.state import Identity
 
 READY_WORD = "listening on"
 MAX_THREADS = 4096
+MAX_NAME = 256  # dr.protocol.messages.Name
 
 log = logging.getLogger("dr.server")
 
@@ -53,11 +54,13 @@ def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     if not 1 <= threads <= MAX_THREADS:
         raise BadInput(f"--threads: expected 1 to {MAX_THREADS}, found {threads}")
     engine = engine or _kernel_engine(threads)
+    folder = PrivateFolder(user_folder("servers"))
     engine.start()
     try:
-        loop = Loop(identity(options, threads), _endpoint(options), engine, PrivateFolder(user_folder("servers")))
+        loop = Loop(identity(options, threads), _endpoint(options), engine, folder)
     except BaseException:
         engine.close()
+        folder.close()
         raise
     fd = lifeline_fd() if options.parent_pid is not None else None
     if fd is not None:
@@ -85,6 +88,8 @@ def identity(options: ServeOptions, threads: int) -> Identity:
     from dr.scene.code_digest import code_digest
 
     name = options.name or f"{platform.node() or 'server'}:{options.port}"
+    if len(name) > MAX_NAME:
+        raise BadInput(f"--name: expected at most {MAX_NAME} characters, found {len(name)}")
     return Identity(name=name, boot=os.urandom(8), kernels=code_digest(), threads=threads, cpu=cpu_model())
 
 

@@ -157,6 +157,20 @@ def test_what_a_dead_server_had_queued_is_next_and_what_it_rendered_comes_last_a
     assert order == [4, 5, 6, 7, 2, 3, 8, 9, 10, 11, 1, 0]
 
 
+def test_an_idle_server_takes_what_a_dead_one_leaves_at_once() -> None:
+    farm = SimulatedFarm()
+    farm.tell(events.FrameRequested(make_frame(width=16, height=16)))
+    farm.add(server(0))
+    settle(farm)
+    farm.add(server(1))
+    settle(farm)
+    first, idle = farm.servers.values()
+    assert ([work.id for work in first.works], list(idle.works)) == ([0], [])
+    farm.crash(first, kept=0)
+    settle(farm)
+    assert [work.id for work in idle.works] == [0]
+
+
 def test_a_hung_server_is_noticed_by_its_silence() -> None:
     farm = farm_of(server(0), server(1))
     hung = farm.servers["ipc:///server-0"]
@@ -220,6 +234,15 @@ def test_local_servers_that_all_died_end_the_render_with_their_last_words() -> N
     assert farm.finished.status is Status.INCOMPLETE
     assert "exited with signal 9" in farm.finished.reason
     assert "local 1 no memory" in farm.finished.reason
+
+
+def test_a_server_that_died_before_it_was_added_is_named_too() -> None:
+    farm = SimulatedFarm()
+    farm.tell(events.FrameRequested(FRAME))
+    farm.tell(events.ServerDied("ipc:///server-0", "no memory"))
+    assert farm.finished == commands.Finished(
+        Status.INCOMPLETE, "no server can render this frame: ipc:///server-0 no memory"
+    )
 
 
 def test_a_removed_server_gives_its_buckets_back_without_suspicion() -> None:

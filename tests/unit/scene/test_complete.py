@@ -7,6 +7,7 @@ import pytest
 
 from dr.errors import BadInput
 from dr.scene.model import EnvironmentLight
+from dr.scene.studio import studio_image
 
 BOX = "[[objects]]\nbox = {{ min = [{0}, {0}, {0}], max = [{1}, {1}, {1}] }}\n"
 NEUTRAL_LIGHT = "main.scene.toml: no light: added a neutral environment (--no-default-light renders without)"
@@ -35,7 +36,8 @@ def test_the_default_camera_shows_everything(load, width, height, low, high):
 
 def test_a_scene_without_light_gets_a_neutral_environment_unless_refused(load):
     bright = load(BOX.format(0, 1))
-    assert bright.lights == (EnvironmentLight(),)
+    assert bright.lights == (EnvironmentLight(image=0),)
+    assert bright.images[0].data == studio_image().data
     assert NEUTRAL_LIGHT in bright.notices
     dark = load(BOX.format(0, 1), {"default_light": False})
     assert dark.lights == ()
@@ -45,7 +47,8 @@ def test_a_scene_without_light_gets_a_neutral_environment_unless_refused(load):
 def test_a_lamp_is_light_but_a_glow_map_is_not(load):
     lamp = 'material = "m"\n[[materials]]\nname = "m"\nemission = [1, 1, 1]\n'
     assert load(BOX.format(0, 1) + lamp).lights == ()
-    assert load(BOX.format(0, 1) + lamp + 'emission_texture = "a.png"', a__png=b"").lights == (EnvironmentLight(),)
+    glowing = load(BOX.format(0, 1) + lamp + 'emission_texture = "a.png"', a__png=b"")
+    assert glowing.lights == (EnvironmentLight(image=1),)
 
 
 def test_an_object_squashed_to_nothing_is_left_out_with_one_notice(load):

@@ -152,7 +152,7 @@ def test_all_five_textures_keep_sampler_and_coordinates(files, gltf):
         images=[{"uri": "tex%20tures/a.png"}, {"uri": "data:image/png;base64," + base64.b64encode(b"PNG").decode()}],
     )
     from_text = files({"sub/main.gltf": msgspec.json.encode(document), "sub/tex tures/a.png": b""})
-    scene = load_scene(from_text, "sub/main.gltf")
+    scene = load_scene(from_text, "sub/main.gltf", {"default_light": False})
     (found,) = scene.materials
     clamped = Texture(image=0, wrap_u=Wrap.CLAMP, wrap_v=Wrap.MIRROR, filter=TexelFilter.NEAREST)
     assert found.base_color_texture == clamped == found.emission_texture
@@ -165,7 +165,7 @@ def test_all_five_textures_keep_sampler_and_coordinates(files, gltf):
 
 
 def test_an_unused_image_is_not_asked_for(load, gltf):
-    assert load(gltf(images=[{"uri": "gone.png"}])).images == ()
+    assert load(gltf(images=[{"uri": "gone.png"}]), {"default_light": False}).images == ()
 
 
 def test_a_missing_texture_is_named_with_its_place(load, gltf):

@@ -142,7 +142,7 @@ def test_an_override_changes_what_it_names_in_all_materials_that_match(load, glt
 def test_a_texture_says_its_wrap_and_filter(load):
     text = QUAD + 'material = "m"\n[[materials]]\nname = "m"\nnormal_texture = "a.png"\n'
     text += 'base_color_texture = { file = "a.png", wrap = ["clamp", "mirror"], filter = "nearest", uv_set = 1 }\n'
-    scene = load(text, a__png=b"")
+    scene = load(text, {"default_light": False}, a__png=b"")
     (material,) = scene.materials
     assert material.base_color == (1, 1, 1)
     assert material.normal_texture == Texture(image=0)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from workers.kernels.bsdf import diffuse, ggx
 from workers.kernels.bsdf.albedo import ggx_albedo
 from workers.kernels.bsdf.ggx import MIN_ALPHA, MIN_ROUGHNESS, GgxLobe
-from workers.kernels.jit import f32, kernel
+from workers.kernels.jit import f32, inner_kernel, kernel
 from workers.kernels.mathf import ONE_MINUS_EPSILON, sqr
 from workers.kernels.vec3 import largest, luminance, vec3
 
@@ -42,7 +42,7 @@ class BsdfState(NamedTuple):
     specular_probability: Any  # of sampling the GGX lobe; 0 and 1 mean that the other lobe is all there is
 
 
-@kernel
+@inner_kernel
 def prepare(params, wo):
     """The state of a surface with BsdfParams `params` seen from `wo` (unit, local, wo.z > 0)."""
     black = vec3(0.0, 0.0, 0.0)
@@ -75,7 +75,7 @@ def prepare(params, wo):
     return BsdfState(diffuse_albedo, f0, f90, lobe, probability)
 
 
-@kernel
+@inner_kernel
 def evaluate(state, wo, wi):
     """(f * cos as a Vec3, pdf of `sample` per solid angle) for `wi` (unit, local); black and 0 below the horizon."""
     value = vec3(0.0, 0.0, 0.0)
@@ -100,7 +100,7 @@ def schlick(f0, f90, cosine):
     return f0 + (f90 - f0) * (sqr(sqr(opposite)) * opposite)
 
 
-@kernel
+@inner_kernel
 def sample(state, wo, u1, u2):
     """(wi, weight, pdf): a direction, f * cos / pdf as a Vec3, and the density per solid angle. pdf 0: no direction.
 

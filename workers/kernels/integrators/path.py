@@ -10,7 +10,7 @@ from workers.kernels.bsdf.dispatch import evaluate_bsdf, prepare_bsdf, sample_bs
 from workers.kernels.bsdf.material import evaluate_material, hit_alpha, visible_normal
 from workers.kernels.bvh.traverse import any_hit, closest_hit
 from workers.kernels.camera import planar_depth
-from workers.kernels.jit import f32, i32, kernel, u32
+from workers.kernels.jit import f32, i32, inner_kernel, kernel, u32
 from workers.kernels.lights.dispatch import environment_radiance, lights_pdf_hit, sample_lights
 from workers.kernels.lights.emission import emitted_radiance
 from workers.kernels.records import (
@@ -34,7 +34,7 @@ from workers.kernels.shapes.surface import (
     offset_point,
     shading_normal,
 )
-from workers.kernels.vec3 import dot, frame, largest, normalize, to_local, to_world, vec3
+from workers.kernels.vec3 import dot, frame, largest, to_local, to_world, vec3
 
 # Dimensions of the sample sequence. Camera: 0 and 1; each depth then takes DIMENSIONS_PER_DEPTH of them.
 FIRST_DIMENSION = 2
@@ -58,7 +58,7 @@ def power_heuristic(a, b):
     return f32(1.0) / (f32(1.0) + ratio * ratio)
 
 
-@kernel
+@inner_kernel
 def transmittance(scene, p, wi, distance):
     """Share of light that gets over `distance` along `wi`: 0 behind opaque surfaces, else the product of 1 - alpha."""
     if any_hit(scene, p, wi, f32(0.0), distance):
@@ -78,7 +78,7 @@ def transmittance(scene, p, wi, distance):
     return f32(0.0)
 
 
-@kernel
+@inner_kernel
 def direct_light(scene, p, state, normal, geometric, tangent, bitangent, wo, pixel, sample, dimension):
     """One light's contribution at `p` towards `wo`, weighted against BSDF sampling."""
     u1, u2 = sample_2d(pixel, sample, u32(dimension + LIGHT))
@@ -101,7 +101,7 @@ def direct_light(scene, p, state, normal, geometric, tangent, bitangent, wo, pix
     return throughput * radiance * weight
 
 
-@kernel
+@inner_kernel
 def environment_light(scene, direction, bsdf_pdf):
     """Radiance of a ray that left the scene, weighted against light sampling."""
     if scene.environment.light < 0:
@@ -112,7 +112,7 @@ def environment_light(scene, direction, bsdf_pdf):
     return radiance * power_heuristic(bsdf_pdf, light_pdf)
 
 
-@kernel
+@inner_kernel
 def emitted_light(scene, triangle, material, b1, b2, direction, distance, bsdf_pdf, from_front):
     """Radiance of an emissive triangle that a ray has hit, weighted against light sampling."""
     emits_back = triangle.light >= 0 and lights(scene.lights)[triangle.light].two_sided != 0
@@ -207,7 +207,7 @@ def trace_path(scene, origin, direction, pixel, sample, film):
         wi, weight, bsdf_pdf = sample_bsdf(state, wo, u1, u2)
         if bsdf_pdf <= f32(0.0):
             break
-        direction = normalize(to_world(wi, tangent, bitangent, normal))
+        direction = to_world(wi, tangent, bitangent, normal)
         if dot(direction, geometric) <= f32(0.0):
             break
         throughput = throughput * weight

@@ -5,7 +5,7 @@ Every family member returns the same tuple: (wi, distance, radiance, pdf); pdf i
 
 import math
 
-from workers.kernels.jit import f32, kernel
+from workers.kernels.jit import f32, inner_kernel
 from workers.kernels.lights.emission import emitted_radiance
 from workers.kernels.records import materials, triangles
 from workers.kernels.sampling.warp import uniform_triangle
@@ -14,7 +14,7 @@ from workers.kernels.vec3 import dot, load_vec3, vec3
 GRAZING = f32(1e-6)  # a light seen at a smaller cosine gives nothing
 
 
-@kernel
+@inner_kernel
 def area_pdf(light, wi, distance):
     """Density per solid angle with which `sample_triangle` and `sample_quad` make a direction of given `distance`."""
     cosine = -dot(wi, load_vec3(light.normal))
@@ -25,7 +25,7 @@ def area_pdf(light, wi, distance):
     return distance * distance / (cosine * light.area)
 
 
-@kernel
+@inner_kernel
 def towards(light, p, q):
     """Direction, distance and solid-angle pdf from `p` to the point `q` on an area light."""
     to_light = q - p
@@ -37,7 +37,7 @@ def towards(light, p, q):
     return wi, distance, area_pdf(light, wi, distance)
 
 
-@kernel
+@inner_kernel
 def sample_triangle(scene, light, p, u1, u2):
     b1, b2 = uniform_triangle(u1, u2)
     q = load_vec3(light.position) + load_vec3(light.edge_u) * b1 + load_vec3(light.edge_v) * b2
@@ -49,7 +49,7 @@ def sample_triangle(scene, light, p, u1, u2):
     return wi, distance, emitted_radiance(scene, triangle, material, b1, b2), pdf
 
 
-@kernel
+@inner_kernel
 def sample_quad(light, p, u1, u2):
     q = load_vec3(light.position) + load_vec3(light.edge_u) * u1 + load_vec3(light.edge_v) * u2
     wi, distance, pdf = towards(light, p, q)

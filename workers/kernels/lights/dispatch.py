@@ -1,6 +1,6 @@
 """Chooses one light by power and samples it. A new kind of light is one file and one line here."""
 
-from workers.kernels.jit import f32, kernel
+from workers.kernels.jit import f32, inner_kernel, kernel
 from workers.kernels.lights import kinds
 from workers.kernels.lights.area import area_pdf, sample_quad, sample_triangle
 from workers.kernels.lights.environment import evaluate_environment, sample_environment
@@ -9,7 +9,7 @@ from workers.kernels.records import alias_cells, lights
 from workers.kernels.sampling.alias import choose
 
 
-@kernel
+@inner_kernel
 def sample_kind(scene, light, p, u1, u2):
     """(wi, distance, radiance, pdf) of one light; pdf is per solid angle, 1 for lights that no ray can hit."""
     if light.kind == kinds.TRIANGLE:
@@ -25,7 +25,7 @@ def sample_kind(scene, light, p, u1, u2):
     return sample_point(light, p)
 
 
-@kernel
+@inner_kernel
 def sample_lights(scene, p, u1, u2):
     """Light that reaches `p`: (wi, distance, radiance, pdf with the choice in it, can be hit by a ray).
 
@@ -40,7 +40,7 @@ def sample_lights(scene, p, u1, u2):
     return wi, distance, radiance, pdf * light.probability, hittable
 
 
-@kernel
+@inner_kernel
 def lights_pdf_hit(scene, index, wi, distance):
     """Density with which `sample_lights` makes `wi` towards the area light that a ray has hit at `distance`."""
     if index < 0:

@@ -6,7 +6,7 @@ own way, so that the first 2^k samples of a pixel are stratified in every dimens
 
 from __future__ import annotations
 
-from workers.kernels.jit import f32, kernel, reverse_bits, u32
+from workers.kernels.jit import f32, inner_kernel, kernel, reverse_bits, u32
 
 _GOLDEN = u32(0x9E3779B9)
 _FIRST_AXIS = u32(0x68BC21EB)
@@ -66,7 +66,7 @@ def _shuffled(index, key):
     return reverse_bits(permute_nested(reverse_bits(u32(index)), key))
 
 
-@kernel
+@inner_kernel
 def sample_1d(pixel, index, dimension):
     """One number in [0, 1) of sample `index`; `pixel` from `pixel_hash`, one `dimension` for each use along a path."""
     key = hash32(pixel ^ u32(u32(dimension) * _GOLDEN))
@@ -74,7 +74,7 @@ def sample_1d(pixel, index, dimension):
     return to_unit(reverse_bits(permute_nested(shuffled, hash32(key ^ _FIRST_AXIS))))
 
 
-@kernel
+@inner_kernel
 def sample_2d(pixel, index, dimension):
     """Two numbers in [0, 1), stratified together. The first is `sample_1d` of the same dimension: use one of them."""
     key = hash32(pixel ^ u32(u32(dimension) * _GOLDEN))

@@ -5,7 +5,7 @@ Barycentrics (b1, b2) weigh p1 and p2; p0 gets 1 - b1 - b2. Hits in an instance 
 
 import math
 
-from workers.kernels.jit import f32, i32, kernel
+from workers.kernels.jit import f32, i32, inner_kernel, kernel
 from workers.kernels.records import COLOR, SMOOTH, TANGENT, instances, triangles, vertices
 from workers.kernels.vec3 import cross, dot, load_vec3, normalize, vec3
 
@@ -40,7 +40,7 @@ def normal_to_world(to_object, n):
     )
 
 
-@kernel
+@inner_kernel
 def hit_point(scene, triangle, instance, b1, b2):
     """World position and unit geometric normal (of the front) of a hit."""
     p0 = load_vec3(triangle.p0)
@@ -92,7 +92,7 @@ def hit_color(scene, triangle, b1, b2):
     return color, a[3] * b0 + b[3] * b1 + c[3] * b2
 
 
-@kernel
+@inner_kernel
 def shading_normal(scene, triangle, instance, b1, b2, geometric):
     """Unit interpolated vertex normal in the world; the geometric normal where the mesh is flat."""
     if triangle.flags & SMOOTH == 0:
@@ -134,7 +134,7 @@ def shading_tangent(scene, triangle, instance, b1, b2):
     return tangent, handedness
 
 
-@kernel
+@inner_kernel
 def offset_point(scene, p, normal):
     """`p` moved off its surface along the unit `normal`, enough that a ray from it does not hit the surface again."""
     largest = max(max(abs(p.x), abs(p.y)), max(abs(p.z), scene.scene_radius * f32(0.03)))
@@ -148,7 +148,7 @@ def hit_object_id(scene, triangle, instance):
     return i32(triangle.object_id)
 
 
-@kernel
+@inner_kernel
 def hit_material(scene, triangle, instance):
     """Row of SCENE.materials: an instance may wear another material than its mesh."""
     if instance >= 0:
