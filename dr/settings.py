@@ -155,6 +155,12 @@ def settings_part(values: Settings, kind: type[Part]) -> Part:
     return kind(**{name: getattr(values, name) for name in names})
 
 
+def as_environment(values: Settings) -> dict[str, str]:
+    """The values as environment variables: a child process that reads these has the same settings."""
+    texts = {name: getattr(values, name) for name in Settings.__struct_fields__ if variable_name(name)}
+    return {variable_name(name): str(int(v) if isinstance(v, bool) else v) for name, v in texts.items()}
+
+
 def default_settings_file() -> Path:
     """The user's own `dr.toml`, whether it exists or not."""
     return platformdirs.user_config_path("dr", appauthor=False) / SETTINGS_FILE

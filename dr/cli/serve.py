@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dr.cli.options import SettingsFile
-from dr.settings import load_settings
+from dr.settings import load_settings, settings_part
 
 EXAMPLES = """\
 Examples:
@@ -40,9 +40,13 @@ def serve(
     from workers.server.__main__ import leave
     from workers.server.serving import ServeOptions, log_to_stderr
     from workers.server.serving import serve as run
+    from workers.server.work import Limits
 
     options = {"port": port, "bind": bind, "threads": threads}
     values = load_settings(settings, os.environ, options).values
     log_to_stderr(verbose)
-    leave(run(ServeOptions(bind=values.bind, port=values.port, threads=values.threads or None, name=name)))
+    os.environ["DR_KERNEL_CACHE"] = str(values.kernel_cache)
+    limits = settings_part(values, Limits)
+    serving = ServeOptions(bind=values.bind, port=values.port, threads=values.threads or None, name=name, limits=limits)
+    leave(run(serving))
     return 0

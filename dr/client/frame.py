@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dr.broker.buckets import Order, choose_size, cut_frame
 from dr.broker.commands import Finished, MergeTile, Notify, Status
-from dr.broker.events import Event, FrameRequested, ServerAdded
+from dr.broker.events import Event, FrameRequested, ServerAdded, ServerExpected
 from dr.broker.fleet import Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
@@ -24,7 +24,7 @@ from dr.client.result import Result
 from dr.client.tally import Progress, Tally
 from dr.errors import BadInput, Refused
 from dr.scene.model import RenderSettings, ViewSettings
-from dr.settings import Settings
+from dr.settings import Settings, settings_part
 
 if TYPE_CHECKING:
     from dr.scene.survey import Survey
@@ -74,18 +74,22 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
     resolve_servers(request.servers)
     with LocalServers() as local:
         if wants_local(request, ()):
-            local.start(plan_local(request.settings))
+            local.start(plan_local(request.settings), request.settings)
         survey = _survey_unless(cancel, request)
         settings = merge(survey.settings, request.picture)
         view = merge(survey.view, request.view)
         check_outputs(request, settings)
         endpoints = find_servers(request, survey)
         if not local.servers and wants_local(request, endpoints):
-            local.start(plan_local(request.settings))
+            local.start(plan_local(request.settings), request.settings)
         frame, files = make_frame(request, survey, settings, _thread_count(local, endpoints))
         broker = _broker(request.settings)
         watcher = Watcher(broker, frame, Tally(started, survey.notices), show)
-        first: list[Event] = [*(ServerAdded(endpoint) for endpoint in endpoints), FrameRequested(frame)]
+        first: list[Event] = [
+            *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
+            *(ServerAdded(endpoint) for endpoint in endpoints),
+            FrameRequested(frame),
+        ]
         end = Loop(broker, files, local, watcher).run(first, cancel)
         local.ask_to_stop()
         finished = monotonic()
@@ -182,15 +186,8 @@ def _thread_count(local: LocalServers, endpoints: Sequence[str]) -> int:
 def _broker(settings: Settings) -> Broker:
     from dr.scene.code_digest import code_digest
 
-    timers = Timers(
-        dial_s=settings.dial_s,
-        welcome_s=settings.welcome_s,
-        ping_s=settings.ping_s,
-        dead_s=settings.dead_s,
-        backoff_first_s=settings.backoff_first_s,
-        backoff_last_s=settings.backoff_last_s,
-    )
     name = f"{platform.node() or 'client'}, process {os.getpid()}"
+    timers = settings_part(settings, Timers)
     return Broker(kernels=code_digest(), seed=os.urandom(16), client=name, timers=timers)
 
 

@@ -26,6 +26,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from dr.errors import BadInput, DrError
+from dr.settings import Settings, as_environment
 
 SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
 STOP_S = 1.5  # a server that has not left by then is killed
@@ -141,6 +142,7 @@ class LocalServers:
         self.command = tuple(SERVER_COMMAND if command is None else command)
         self.folder: Path | None = None
         self.servers: list[_Server] = []
+        self.environment: dict[str, str] = {}
         self._readers: dict[int, Callable[[], list[LocalEvent]]] = {}
         self._exits: list[LocalEvent] = []
 
@@ -152,8 +154,9 @@ class LocalServers:
     ) -> None:
         self.stop()
 
-    def start(self, plans: Sequence[ServerPlan]) -> None:
-        """Starts every process and returns; `take` reports who listens and who has died."""
+    def start(self, plans: Sequence[ServerPlan], settings: Settings | None = None) -> None:
+        """Starts every process and returns; `take` reports who listens and who has died. They get our settings."""
+        self.environment = _environment() | (as_environment(settings) if settings else {})
         self.folder = private_folder()
         for i, plan in enumerate(plans):
             endpoint = f"ipc://{self.folder}/{i + 1}"
@@ -168,7 +171,7 @@ class LocalServers:
         pipe = subprocess.PIPE
         try:
             # A process group of its own, because the terminal's Ctrl-C is ours to handle.
-            return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(), process_group=0)
+            return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=self.environment, process_group=0)
         except OSError as error:
             raise DrError(f"cannot start a local server: {error.strerror}: {words[0]}") from error
 

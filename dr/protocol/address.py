@@ -8,7 +8,7 @@ import re
 from msgspec import Struct
 
 from dr.errors import BadInput
-from dr.protocol.version import DEFAULT_PORT
+from dr.settings import DEFAULT_PORT
 
 MAX_PORTS = 1024  # of one range
 MAX_PATH_BYTES = 107  # of a Unix socket: sun_path without its final zero

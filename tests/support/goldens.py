@@ -16,11 +16,12 @@ import numpy.typing as npt
 import OpenImageIO as oiio  # noqa: N813
 
 from dr.scene.assets import Folder
-from dr.scene.formats import load_scene
 from dr.scene.matrix import look_at
-from dr.scene.model import Camera, EnvironmentLight, PixelFilter, RenderSettings, Scene
+from dr.scene.model import Camera, EnvironmentLight, PixelFilter, RenderSettings
 from tests.support.rendering import F32, render
+from tests.support.sample_models import load_model, model_file
 
+WIDTH = 512  # of the stored pictures; the scenario says how large they were made
 PATH_TRACERS = ("vray", "blender-cycles", "three-gpu-pathtracer", "stellar")
 _ACES_IN = np.array([[0.59719, 0.076, 0.0284], [0.35458, 0.90834, 0.13383], [0.04823, 0.01566, 0.83777]])
 _ACES_OUT = np.array([[1.60475, -0.10208, -0.00327], [-0.53108, 1.10813, -0.07276], [-0.07367, -0.00605, 1.07602]])
@@ -32,16 +33,6 @@ class Golden(NamedTuple):
     renderer: str
     rgb: F32
     alpha: F32
-
-
-def model_file(data: Path, model: str) -> Path:
-    """The glTF file of a sample model that needs no compression extension."""
-    found = sorted(path for path in (data / "gltf" / model).glob("*/*.gl*") if "Draco" not in path.parent.name)
-    return found[0]
-
-
-def load_model(path: Path) -> Scene:
-    return load_scene(Folder(path), path.name)
 
 
 def scenario(data: Path, model: str) -> dict[str, Any]:
@@ -78,21 +69,20 @@ def scenario_camera(description: dict[str, Any]) -> Camera:
     return Camera(transform=look_at(tuple(position), tuple(position - outward), (0.0, 1.0, 0.0)), fov=fov)
 
 
-def golden_settings(description: dict[str, Any], samples: int, width: int = 512) -> RenderSettings:
+def golden_settings(description: dict[str, Any], samples: int) -> RenderSettings:
     """A box pixel of the small picture is the area-filtered mean of the large picture's pixels that it covers."""
     full = description["dimensions"]
-    height = round(full["height"] * width / full["width"])
-    return RenderSettings(width=width, height=height, samples=samples, pixel_filter=PixelFilter.BOX)
+    height = round(full["height"] * WIDTH / full["width"])
+    return RenderSettings(width=WIDTH, height=height, samples=samples, pixel_filter=PixelFilter.BOX)
 
 
-def render_scenario(data: Path, model: str, samples: int, width: int = 512, **fields: Any) -> dict[str, F32]:
-    """The model through the scenario's camera, in a constant environment unless `fields` has other lights."""
-    description = scenario(data, model)
-    path = model_file(data, model)
-    scene = load_model(path)
-    changes: dict[str, Any] = {"cameras": (scenario_camera(description),), "lights": (EnvironmentLight(),), **fields}
-    scene = msgspec.structs.replace(scene, **changes)
-    return render(scene, golden_settings(description, samples, width), files=Folder(path))
+def render_scenario(data: Path, model: str, samples: int, **settings: Any) -> dict[str, F32]:
+    """The model through the scenario's camera, in a constant environment, as large as the goldens."""
+    description, path = scenario(data, model), model_file(data, model)
+    changes = {"cameras": (scenario_camera(description),), "lights": (EnvironmentLight(),)}
+    subject = msgspec.structs.replace(load_model(path), **changes)
+    chosen = msgspec.structs.replace(golden_settings(description, samples), **settings)
+    return render(subject, chosen, files=Folder(path))
 
 
 def tone_mapped(linear: F32) -> F32:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 
 from dr.errors import BadInput, Impossible, Refused
-from dr.protocol.version import DEFAULT_PORT
+from dr.settings import DEFAULT_PORT, load_settings, settings_part
 from workers.numa.topology import parse_cpus
 from workers.server.serving import ServeOptions, log_to_stderr, serve
+from workers.server.work import Limits
 
 
 def read_options(words: list[str]) -> tuple[ServeOptions, bool]:
@@ -33,6 +34,7 @@ def read_options(words: list[str]) -> tuple[ServeOptions, bool]:
         cpus=tuple(sorted(parse_cpus(found.cpus, "--cpus"))) if found.cpus else None,
         name=found.name,
         parent_pid=found.parent_pid,
+        limits=settings_part(load_settings(None, os.environ).values, Limits),
     )
     return options, found.verbose
 

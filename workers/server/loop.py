@@ -28,6 +28,7 @@ from workers.server.preparing import Preparer
 from workers.server.renderer import Renderer
 from workers.server.state import Identity, ServerState
 from workers.server.store import Store
+from workers.server.work import Limits
 
 MESSAGES_PER_TURN = 64  # then the other sockets have their turn
 RETRY_S = 0.005  # while a peer's pipe is full
@@ -39,9 +40,11 @@ log = logging.getLogger("dr.server")
 class Loop:
     """One server: `run` returns when it was told to stop."""
 
-    def __init__(self, identity: Identity, endpoint: str, engine: Engine, folder: PrivateFolder) -> None:
+    def __init__(
+        self, identity: Identity, endpoint: str, engine: Engine, folder: PrivateFolder, limits: Limits | None = None
+    ) -> None:
         self.context: zmq.Context[Any] = zmq.Context()
-        self.state = ServerState(identity, seed=os.urandom(32))
+        self.state = ServerState(identity, seed=os.urandom(32), limits=limits)
         self.gate = Gate(self.context, endpoint)
         self.inside = Inside(self.context)
         self.folder = folder

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dr.errors import BadInput
-from dr.protocol.version import DEFAULT_PORT
+from dr.settings import DEFAULT_PORT
 from workers.numa.pin import pin_process
 from workers.numa.topology import usable_cpus
 from workers.prepare.folders import PrivateFolder, user_folder
@@ -21,6 +21,7 @@ from workers.prepare.lifeline import die_with_parent, lifeline_fd
 from workers.server.engine import Engine
 from workers.server.loop import Loop
 from workers.server.state import Identity
+from workers.server.work import Limits
 
 READY_WORD = "listening on"
 MAX_THREADS = 4096
@@ -39,6 +40,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...] | None = None  # None: those it may use already
     name: str | None = None
     parent_pid: int | None = None  # end when this process, our parent, does
+    limits: Limits = Limits()
 
 
 def serve(options: ServeOptions, engine: Engine | None = None) -> int:
@@ -57,7 +59,7 @@ def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     folder = PrivateFolder(user_folder("servers"))
     engine.start()
     try:
-        loop = Loop(identity(options, threads), _endpoint(options), engine, folder)
+        loop = Loop(identity(options, threads), _endpoint(options), engine, folder, options.limits)
     except BaseException:
         engine.close()
         folder.close()
