@@ -31,11 +31,11 @@ class View(NamedTuple):
     top: float
     scale: float  # pixels per metre
 
-    def crop(self, channel: str, low: tuple[float, float], high: tuple[float, float]) -> F32:
-        """The pixels of the world's rectangle from `low` to `high`, (x, y) in metres."""
-        x0, x1 = (round((x - self.left) * self.scale) for x in (low[0], high[0]))
-        y0, y1 = (round((self.top - y) * self.scale) for y in (high[1], low[1]))
-        return self.channels[channel][y0:y1, x0:x1]
+    def crop(self, channel: str, low: tuple[float, float], size: tuple[float, float]) -> F32:
+        """The pixels of the world's rectangle with the lower left corner `low`, (x, y) in metres."""
+        width, height = (round(length * self.scale) for length in size)
+        left, bottom = round((low[0] - self.left) * self.scale), round((self.top - low[1]) * self.scale)
+        return self.channels[channel][bottom - height : bottom, left : left + width]
 
 
 def front_view(path: Path, low: tuple[float, float], high: tuple[float, float], scale: float, **options: Any) -> View:
