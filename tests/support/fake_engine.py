@@ -63,7 +63,7 @@ class FakeEngine:
             raise DrError("abandoned")
         return FakeScene(words)
 
-    def abandon(self) -> None:
+    def abandon(self, ticket: int) -> None:
         self.abandoned.set()
 
     def render(self, scene: FakeScene, bucket: BucketWork, cancel: CancelFlag) -> Film | None:

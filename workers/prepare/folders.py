@@ -84,24 +84,18 @@ class LockFile:
         return True
 
 
-def current_lock(path: Path, waiting: Callable[[], None] | None = None) -> LockFile:
-    """An excluding lock on the file that `path` names now."""
-    while True:
-        lock = LockFile(path)
-        lock.exclude(waiting)
-        if lock.current:
-            return lock
-        lock.close()
-
-
 class PrivateFolder:
     """A folder of this process alone; what a killed process left behind goes with the next one's start."""
 
     def __init__(self, parent: Path) -> None:
         _remove_left_behind(parent)
-        self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))
-        self.lock = LockFile(self.path / "lock")
-        self.lock.exclude()
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))
+            self.lock = LockFile(self.path / "lock")
+            self.lock.exclude()
+            if self.lock.current:
+                return
+            self.lock.close()  # another process that started just now took the folder for one left behind
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

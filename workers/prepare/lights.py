@@ -75,7 +75,8 @@ def environment_map(pixels: Array) -> EnvironmentMap:
 def light_record(light: Light, environment: EnvironmentMap | None, scene_radius: float) -> tuple[Array, float]:
     """The LIGHT record of a light of the model, and its power in watts (luminance)."""
     row = np.zeros(1, records.LIGHT)
-    radius2 = max(scene_radius, 1e-6) ** 2
+    radius = max(scene_radius, 1e-6)
+    radius2 = radius * radius  # `**` is libm's
     row["triangle"] = -1
     match light:
         case PointLight():
@@ -127,7 +128,7 @@ def triangle_records(triangles: Array, rows: Array, radiance: Array, two_sided: 
         ],
         axis=1,
     )
-    length = np.sqrt(normal[:, 0] ** 2 + normal[:, 1] ** 2 + normal[:, 2] ** 2)
+    length = np.sqrt(normal[:, 0] * normal[:, 0] + normal[:, 1] * normal[:, 1] + normal[:, 2] * normal[:, 2])
     result["kind"], result["triangle"] = LightKind.TRIANGLE, rows
     result["position"], result["edge_u"], result["edge_v"] = chosen["p0"], u, v
     result["normal"] = normal / np.maximum(length, 1e-300)[:, None]

@@ -52,7 +52,7 @@ def write_scene(path: Path, arrays: dict[str, npt.NDArray[Any]], cameras: list[s
     `arrays["texels"]` in bytes; every other array is written as it is.
     """
     layout: dict[str, tuple[int, str, tuple[int, ...]]] = {}
-    header_room = 65536 + sum(len(name) + 16 for name in cameras)
+    header_room = 65536 + sum(len(name.encode()) + 16 for name in cameras)
     end = aligned(header_room)
     for name, array in arrays.items():
         layout[name] = (end, array.dtype.str if array.dtype.fields is None else "record", array.shape)

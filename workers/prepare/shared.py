@@ -48,7 +48,7 @@ def _make_missing(path: Path, lock: LockFile, make: Callable[[Path], None]) -> N
     try:
         make(path)
     except BaseException:
-        lock.path.unlink(missing_ok=True)
+        _remove(path, lock)  # with what was written of it
         lock.close()
         raise
 

@@ -81,7 +81,7 @@ def with_flat_normals(mesh: Mesh) -> Mesh:
     corners = mesh.positions[mesh.triangles].astype(np.float64)
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normals = np.column_stack([a[:, i - 2] * b[:, i - 1] - a[:, i - 1] * b[:, i - 2] for i in range(3)])
-    squared = normals[:, 0] ** 2 + normals[:, 1] ** 2 + normals[:, 2] ** 2
+    squared = normals[:, 0] * normals[:, 0] + normals[:, 1] * normals[:, 1] + normals[:, 2] * normals[:, 2]
     flat = squared == 0.0
     normals[flat], squared[flat] = (0.0, 0.0, 1.0), 1.0
     normals = (normals / np.sqrt(squared)[:, None]).astype(np.float32)

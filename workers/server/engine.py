@@ -35,8 +35,8 @@ class Engine(Protocol):
     def prepare(self, job: PrepareJob, say: Say) -> Scene:
         """Raises BadInput when the scene is bad, DrError when only this server cannot prepare it."""
 
-    def abandon(self) -> None:
-        """Ends a running `prepare` soon; it then raises. Called from another thread."""
+    def abandon(self, ticket: int) -> None:
+        """Ends the `prepare` of the job with this ticket soon, if it runs; it then raises. From another thread."""
 
     def render(self, scene: Any, bucket: BucketWork, cancel: CancelFlag) -> Film | None:
         """The bucket's film, or None when it was given up. Called from several threads at once."""
@@ -46,25 +46,33 @@ class Engine(Protocol):
 
 
 class Shelf:
-    """Prepared scenes by epoch, shared by the loop, the preparing thread and the render threads."""
+    """Prepared scenes by epoch, shared by the loop, the preparing thread and the render threads.
+
+    A ticket names one preparation: a client that lost its lease comes back with the same epoch while the first
+    preparation of it may still be ending.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: set[int] = set()
+        self._tickets: dict[int, int] = {}  # of the wanted epochs
         self._scenes: dict[int, Scene] = {}
+        self._issued = 0
 
-    def expect(self, epoch: int) -> None:
+    def expect(self, epoch: int) -> int:
+        """The ticket of a new preparation."""
         with self._lock:
-            self._wanted.add(epoch)
+            self._issued += 1
+            self._tickets[epoch] = self._issued
+            return self._issued
 
-    def wants(self, epoch: int) -> bool:
+    def wants(self, epoch: int, ticket: int) -> bool:
         with self._lock:
-            return epoch in self._wanted
+            return self._tickets.get(epoch) == ticket
 
-    def put(self, epoch: int, scene: Scene) -> bool:
+    def put(self, epoch: int, ticket: int, scene: Scene) -> bool:
         """Keeps the scene, or closes it when its frame was dropped meanwhile."""
         with self._lock:
-            if epoch in self._wanted:
+            if self._tickets.get(epoch) == ticket:
                 self._scenes[epoch] = scene
                 return True
         scene.close()
@@ -74,16 +82,16 @@ class Shelf:
         with self._lock:
             return self._scenes.get(epoch)
 
-    def drop(self, epoch: int) -> bool:
-        """Forgets the epoch; True when its scene was still being prepared."""
+    def drop(self, epoch: int) -> int | None:
+        """Forgets the epoch; the ticket of its preparation when that has not brought a scene."""
         with self._lock:
-            wanted = epoch in self._wanted
-            self._wanted.discard(epoch)
+            ticket = self._tickets.pop(epoch, None)
             scene = self._scenes.pop(epoch, None)
-        if scene:
-            scene.close()
-        return wanted and scene is None
+        if scene is None:
+            return ticket
+        scene.close()
+        return None
 
     def clear(self) -> None:
-        for epoch in tuple(self._wanted):
+        for epoch in tuple(self._tickets):
             self.drop(epoch)

@@ -22,6 +22,7 @@ class PrepareJob(Struct, frozen=True, tag=True, kw_only=True):
     """All that preparing a scene needs; `files` maps the manifest's names to where their bytes lie."""
 
     epoch: int
+    ticket: int = 0  # of this preparation, see Shelf
     key: str  # of the prepared file, shared with other servers of this host
     main: str
     files: dict[str, str]

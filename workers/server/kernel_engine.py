@@ -45,6 +45,7 @@ class KernelEngine:
         self._lock = threading.Lock()
         self._waiting: PrepareProcess | None = None
         self._busy: PrepareProcess | None = None
+        self._ticket = 0  # of the job that keeps it busy
         self._closed = False
         remove_unused(scenes)
 
@@ -69,7 +70,7 @@ class KernelEngine:
             raise
 
     def _prepare_file(self, job: PrepareJob, say: Say) -> SharedScene:
-        child = self._take_child()
+        child = self._take_child(job.ticket)
         try:
             child.run(
                 Job(
@@ -88,17 +89,17 @@ class KernelEngine:
                 self._busy = None
             child.close()
 
-    def _take_child(self) -> PrepareProcess:
+    def _take_child(self, ticket: int) -> PrepareProcess:
         with self._lock:
             if self._closed:
                 raise DrError("the server is stopping")
             self._busy = self._waiting if self._waiting and self._waiting.alive else PrepareProcess()
-            self._waiting = None
+            self._waiting, self._ticket = None, ticket
             return self._busy
 
-    def abandon(self) -> None:
+    def abandon(self, ticket: int) -> None:
         with self._lock:
-            if self._busy:
+            if self._busy and self._ticket == ticket:
                 self._busy.kill()
 
     def render(self, scene: KernelScene, bucket: BucketWork, cancel: CancelFlag) -> Film | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from msgspec.structs import replace
+
 from dr.errors import BadInput, DrError
 from workers.server.engine import Engine, Shelf
 from workers.server.events import (
@@ -13,6 +15,7 @@ from workers.server.events import (
     KernelsWarmed,
     PreparationFailed,
     PreparationProgressed,
+    PreparingEvent,
     ScenePrepared,
 )
 from workers.server.inside import Inside, Leave, Line, PrepareJob
@@ -40,12 +43,12 @@ class Preparer:
         self.engine.start()
 
     def prepare(self, job: PrepareJob) -> None:
-        self.shelf.expect(job.epoch)
-        self.inside.send("prepare", job)
+        self.inside.send("prepare", replace(job, ticket=self.shelf.expect(job.epoch)))
 
     def drop(self, epoch: int) -> None:
-        if self.shelf.drop(epoch):
-            self.engine.abandon()
+        ticket = self.shelf.drop(epoch)
+        if ticket is not None:
+            self.engine.abandon(ticket)
 
     def close(self) -> bool:
         """Ends both threads; False when one is still busy."""
@@ -69,19 +72,23 @@ class Preparer:
 
     def _run(self, line: Line) -> None:
         while isinstance(job := line.receive(), PrepareJob):
-            if self.shelf.wants(job.epoch):
+            if self.shelf.wants(job.epoch, job.ticket):
                 self._prepare_one(job, line)
         line.close()
 
     def _prepare_one(self, job: PrepareJob, line: Line) -> None:
+        def tell(event: PreparingEvent) -> None:
+            if self.shelf.wants(job.epoch, job.ticket):  # else its frame is gone, and another may have its epoch
+                line.send(event)
+
         try:
-            scene = self.engine.prepare(job, lambda text: line.send(PreparationProgressed(job.epoch, text)))
-            if self.shelf.put(job.epoch, scene):
-                line.send(ScenePrepared(job.epoch))
+            scene = self.engine.prepare(job, lambda text: tell(PreparationProgressed(job.epoch, text)))
+            if self.shelf.put(job.epoch, job.ticket, scene):
+                tell(ScenePrepared(job.epoch))
         except BadInput as error:
-            line.send(PreparationFailed(job.epoch, str(error), fatal=True))
+            tell(PreparationFailed(job.epoch, str(error), fatal=True))
         except DrError as error:
-            line.send(PreparationFailed(job.epoch, str(error), fatal=False))
+            tell(PreparationFailed(job.epoch, str(error), fatal=False))
         except Exception as error:
             log.exception("preparation failed")
-            line.send(PreparationFailed(job.epoch, f"{type(error).__name__}: {error}", fatal=False))
+            tell(PreparationFailed(job.epoch, f"{type(error).__name__}: {error}", fatal=False))

@@ -85,6 +85,8 @@ class ServerState:
     def tick(self, now: float) -> list[do.Command]:
         """What the time asks for; call it at `next_deadline` or later."""
         for peer in [peer for peer, waiter in self.waiters.items() if now >= waiter.heard_s + self.limits.dead_s]:
+            # One whose connection stands must ask again: its pings would be answered for ever, and no lease come.
+            self._refuse(peer, "silent", f"no word for {self.limits.dead_s:g} s, so your place in the queue is gone")
             del self.waiters[peer]
         self.work.tick(now)
         if self.holder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,16 +54,15 @@ class Store:
 
     def write(self, epoch: int, digest: bytes, offset: int, data: bytes) -> None:
         """Raises DrError when the disk refuses."""
-        try:
+        with self._disk():
             self._open(epoch, digest).write(offset, data)
-        except OSError as error:
-            raise DrError(f"cannot store an asset in {self.root}: {error.strerror}; free some space there") from error
 
     def seal(self, epoch: int, digest: bytes) -> None:
-        """Ends the writing of an asset. Raises BadInput when its bytes are not those that were promised."""
-        incoming = self._open(epoch, digest)
-        del self.incoming[epoch, digest]
-        incoming.file.close()
+        """Ends the writing of an asset. Raises BadInput when its bytes are not those that were promised, else as `write`."""
+        with self._disk():
+            incoming = self._open(epoch, digest)
+            del self.incoming[epoch, digest]
+            incoming.file.close()  # writes what is still in its buffer
         found = incoming.hash.digest()
         if found != digest:
             raise BadInput(
@@ -70,7 +71,8 @@ class Store:
 
     def drop(self, epoch: int) -> None:
         for key in [key for key in self.incoming if key[0] == epoch]:
-            self.incoming.pop(key).file.close()
+            with suppress(OSError):  # a full disk: the file goes anyway
+                self.incoming.pop(key).file.close()
         folder = self.folders.pop(epoch, None)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
@@ -78,6 +80,13 @@ class Store:
     def close(self) -> None:
         for epoch in tuple(self.folders):
             self.drop(epoch)
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DrError(f"cannot store an asset in {self.root}: {error.strerror}; free some space there") from error
 
     def _open(self, epoch: int, digest: bytes) -> _Incoming:
         if (epoch, digest) not in self.incoming:

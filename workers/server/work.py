@@ -133,8 +133,6 @@ class Work:
     def setup(self, setup: Setup, payload: Payload, now: float) -> None:
         if setup.epoch in self.frames or self.draining:
             return
-        if len(set(setup.channels)) != len(setup.channels):
-            raise ProtocolError(f"setup: expected each channel once, found {', '.join(setup.channels)}")
         if len(self.frames) >= MAX_FRAMES:
             self._drop_frame(next(iter(self.frames.values())), now)
         frame = self.frames[setup.epoch] = Frame(setup)
@@ -302,7 +300,9 @@ class Work:
             self._tell(run.frame, Tile, event.payload, **fields)
 
     def bucket_stopped(self, event: seen.BucketStopped, now: float) -> None:
-        self._free_thread(event.thread)
+        run = self._free_thread(event.thread)
+        if run.wanted:  # never asked to stop: nobody else would tell the client
+            self._fail_bucket(run.frame, run.bucket, "the render thread gave it up")
 
     def bucket_failed(self, event: seen.BucketFailed, now: float) -> None:
         run = self._free_thread(event.thread)

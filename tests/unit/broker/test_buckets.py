@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dr.broker.buckets import AIM_S, MAX_BUCKETS_PER_S, SAMPLES_PER_S, Order, choose_size, cut_frame, order_cells
+from dr.broker.buckets import (
+    AIM_S,
+    MAX_BUCKETS,
+    MAX_BUCKETS_PER_S,
+    SAMPLES_PER_S,
+    Order,
+    choose_size,
+    cut_frame,
+    order_cells,
+)
 from dr.errors import BadInput
 from dr.protocol.messages import BucketWork
 from dr.scene.model import Region, RenderSettings
@@ -88,8 +98,21 @@ def test_a_size_that_no_bucket_can_have_is_refused(size: int) -> None:
 
 def test_a_size_that_makes_too_many_buckets_names_one_that_does_not() -> None:
     huge = RenderSettings(width=65536, height=65536)
-    with pytest.raises(BadInput, match="expected at most 1048576 buckets, found 4294967296; use a size of 65 or more"):
+    with pytest.raises(BadInput, match="expected at most 1048576 buckets, found 4294967296; use a size of 64 or more"):
         cut_frame(huge, 1, Order.ROWS)
+
+
+def test_the_size_that_is_named_is_the_smallest_that_will_do() -> None:
+    strip = RenderSettings(width=65536, height=65521)
+    with pytest.raises(BadInput, match="use a size of 64 or more"):
+        cut_frame(strip, 63, Order.ROWS)
+    assert len(cut_frame(strip, 64, Order.ROWS)) == MAX_BUCKETS
+
+
+@pytest.mark.parametrize("side", [8200, 16384, 65536])
+def test_the_automatic_size_is_one_that_the_largest_frames_may_have(side: int) -> None:
+    picture = RenderSettings(width=side, height=side, samples=4096)
+    assert prod(-(-side // choose_size(picture, 64)) for _ in range(2)) <= MAX_BUCKETS
 
 
 def test_a_region_outside_the_frame_is_refused() -> None:

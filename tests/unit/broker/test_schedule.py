@@ -38,6 +38,7 @@ def make_job(count: int, suspects: int = 0) -> Job:
         (0.05, 0.05, 2),
         (0.06, 0.05, 3),
         (9.0, 0.01, MAX_WINDOW),
+        (9.0, 5e-324, MAX_WINDOW),
     ],
 )
 def test_credit_covers_the_way_to_the_server_and_back(rtt_s: float, bucket_s: float, window: int) -> None:

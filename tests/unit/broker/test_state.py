@@ -403,6 +403,18 @@ def test_a_draining_server_finishes_what_it_renders_and_gets_nothing_new() -> No
     assert {tile.bucket.id for tile in farm.merged.values() if tile.server == sim.endpoint} == {0, 1}
 
 
+def test_what_a_draining_server_could_not_finish_is_no_suspect() -> None:
+    farm = farm_of(server(0), server(1))
+    sim = farm.servers["ipc:///server-0"]
+    farm.say(sim, sim.drain())
+    settle(farm)
+    farm.crash(sim, kept=0)
+    settle(farm)
+    assert not farm.broker.dispatch.job.suspects
+    render_all(farm)
+    assert farm.finished.status is Status.COMPLETE
+
+
 # Races
 
 

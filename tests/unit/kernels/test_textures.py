@@ -21,9 +21,9 @@ WRAPS = tuple(Wrap)
 @kernel
 def look_up_all(scene: Any, slot: Any, uv: Any, out: Any) -> None:
     for i in range(uv.shape[0]):
-        color, alpha = lookup.texture_lookup(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 2], uv[i, 3])
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = color.x, color.y, color.z, alpha
-        out[i, 4] = lookup.texture_alpha(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 2], uv[i, 3])
+        color = lookup.texture_color(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 2], uv[i, 3])
+        out[i, 0], out[i, 1], out[i, 2] = color.x, color.y, color.z
+        out[i, 3] = lookup.texture_alpha(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 2], uv[i, 3])
 
 
 class Picture:
@@ -48,10 +48,9 @@ class Picture:
         slot["wrap_u"], slot["wrap_v"], slot["filter"], slot["uv_set"] = wrap_u, wrap_v, texel_filter, uv_set
         uv = np.array(uv, np.float32)
         uv = uv if uv.shape[1] == 4 else np.column_stack([uv, np.full_like(uv, 0.123)])
-        out = np.empty((len(uv), 5), np.float32)
+        out = np.empty((len(uv), 4), np.float32)
         look_up_all(self.scene, slot, uv, out)
-        assert out[:, 3].tobytes() == out[:, 4].tobytes(), "texture_alpha differs from texture_lookup"
-        return out[:, :4]
+        return out
 
     def linear(self) -> np.ndarray:
         """All texels in double precision."""

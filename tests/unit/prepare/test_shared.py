@@ -6,6 +6,7 @@ import pytest
 
 from dr.errors import BadInput
 from dr.scene.model import RenderSettings
+from workers.prepare import folders
 from workers.prepare.folders import LockFile, PrivateFolder, private
 from workers.prepare.shared import SharedScene, make_once, remove_unused, scene_key, scene_path
 
@@ -71,6 +72,7 @@ def test_one_makes_the_file_and_the_others_wait_for_it(tmp_path):
 
 def test_a_failure_leaves_nothing_and_the_next_may_try(tmp_path):
     def fail(path):
+        path.with_suffix(".partial").write_text("as far as the disk went")
         raise BadInput("no")
 
     with pytest.raises(BadInput):
@@ -123,3 +125,17 @@ def test_what_a_dead_process_left_behind_is_removed(tmp_path):
     LockFile(dead / "lock").close()
     PrivateFolder(tmp_path).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_took_for_left_behind_is_made_anew(tmp_path, monkeypatch):
+    exclude = LockFile.exclude
+
+    def be_late(lock, waiting=None):
+        monkeypatch.setattr(LockFile, "exclude", exclude)
+        folders._remove_left_behind(tmp_path)  # what the other process does between our two steps
+        exclude(lock, waiting)
+
+    monkeypatch.setattr(LockFile, "exclude", be_late)
+    mine = PrivateFolder(tmp_path)
+    assert [mine.path] == list(tmp_path.iterdir())
+    mine.close()

@@ -27,12 +27,18 @@ def engine(tmp_path):
 def stuck_job(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     settings = RenderSettings(width=8, height=8)
-    return PrepareJob(epoch=1, key="k", main="a.ply", files={"a.ply": str(tmp_path / "pipe")}, settings=settings)
+    files = {"a.ply": str(tmp_path / "pipe")}
+    return PrepareJob(epoch=1, ticket=7, key="k", main="a.ply", files=files, settings=settings)
 
 
 def test_an_abandoned_preparation_ends_and_leaves_nothing(engine, stuck_job):
+    def abandon(text):
+        engine.abandon(6)
+        assert engine._busy.alive, "that was another job's ticket"
+        engine.abandon(7)
+
     with pytest.raises(DrError, match="killed by SIGKILL"):
-        engine.prepare(stuck_job, lambda text: engine.abandon())
+        engine.prepare(stuck_job, abandon)
     assert not list(engine.scenes.glob("*.scene"))
 
 
@@ -62,7 +68,7 @@ def test_a_preparing_process_that_died_while_it_waited_is_replaced(engine, stuck
 
     def say(text):
         said.append(text)
-        engine.abandon()
+        engine.abandon(7)
 
     with pytest.raises(DrError, match="killed by SIGKILL"):
         engine.prepare(stuck_job, say)

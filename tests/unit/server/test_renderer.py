@@ -22,8 +22,8 @@ class Pool:
         self.context = zmq.Context()
         self.inside = Inside(self.context)
         self.shelf = Shelf()
-        self.shelf.expect(1)
-        self.shelf.put(1, FakeScene(words))
+        self.ticket = self.shelf.expect(1)
+        self.shelf.put(1, self.ticket, FakeScene(words))
         self.renderer = Renderer(FakeEngine(), self.shelf, self.inside, 2)
         assert {self.next().thread, self.next().thread} == {0, 1}
 
@@ -79,7 +79,7 @@ def test_a_stopped_thread_says_so_and_renders_the_next_bucket(make_pool):
     pool.order(1, bucket_work(0))
     pool.renderer.stop(1)
     assert pool.next() == BucketStopped(1, 1, bucket_work(0))
-    pool.shelf.put(1, FakeScene({}))
+    pool.shelf.put(1, pool.ticket, FakeScene({}))
     pool.renderer.stop(1)  # too late: it hits nothing
     pool.order(1, bucket_work(1))
     assert isinstance(pool.next(), TileRendered)

@@ -172,7 +172,8 @@ def test_a_silent_waiter_loses_its_place():
     state.handle(MessageArrived(OTHER, hello()), 0.0)
     state.handle(MessageArrived(THIRD, hello()), 1.0)
     state.handle(MessageArrived(CLIENT, Ping(n=0)), 2.0)
-    state.tick(3.0)
+    (error,) = said(state.tick(3.0), ErrorMessage, OTHER)
+    assert error.code == "silent", "else its pings would be answered, and it would wait for ever"
     assert list(state.waiters) == [THIRD]
 
 

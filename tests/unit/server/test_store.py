@@ -1,5 +1,6 @@
 import hashlib
 import random
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,21 @@ def test_a_disk_that_refuses_is_named(tmp_path):
     store = Store(tmp_path / "gone")
     with pytest.raises(DrError, match="cannot store an asset"):
         store.write(1, DIGEST, 0, DATA)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_disk_that_is_full_in_the_end_is_named_too(tmp_path, size):
+    store = Store(tmp_path)
+    path = store.path(1, DIGEST)
+    path.symlink_to("/dev/full")
+    with pytest.raises(DrError, match="No space left"):
+        store.write(1, DIGEST, 0, bytes(size))
+        store.seal(1, DIGEST)
+    store.drop(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_asset_without_a_disk_is_refused(tmp_path):
+    with pytest.raises(DrError, match="cannot store an asset"):
+        Store(tmp_path / "gone").seal(1, DIGEST)

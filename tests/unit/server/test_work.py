@@ -38,6 +38,15 @@ from workers.server.events import (
 from workers.server.work import Limits
 
 
+def test_a_bucket_that_a_thread_gave_up_unasked_is_reported():
+    state = fresh_state(threads=1)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    send_buckets(state, lease, bucket_work(5))
+    commands = state.handle(BucketStopped(0, 1, bucket_work(5)), 1.0)
+    assert [failed.bucket for failed in said(commands, Failed)] == [5]
+
+
 def orders(commands):
     return [command for command in commands if isinstance(command, RenderBucket)]
 

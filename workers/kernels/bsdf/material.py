@@ -7,7 +7,7 @@ from workers.kernels.jit import f32, kernel
 from workers.kernels.mathf import clamp01
 from workers.kernels.records import TEXTURED, materials, triangles
 from workers.kernels.shapes.surface import hit_color, hit_material, hit_uv, shading_tangent
-from workers.kernels.textures.lookup import texture_lookup
+from workers.kernels.textures.lookup import texture_alpha, texture_color
 from workers.kernels.vec3 import cross, dot, load_vec3, normalize, vec3
 
 OPAQUE = 0  # dr.scene.model.AlphaMode
@@ -27,8 +27,7 @@ def hit_alpha(scene, triangle_index, instance, b1, b2):
     slot = material.base_color_texture
     if slot.image >= 0:
         u0, v0, u1, v1 = hit_uv(scene, triangle, b1, b2)
-        _, texel_alpha = texture_lookup(scene, slot, u0, v0, u1, v1)
-        alpha = alpha * texel_alpha
+        alpha = alpha * texture_alpha(scene, slot, u0, v0, u1, v1)
     if material.alpha_mode == MASK:
         return f32(1.0) if alpha >= material.alpha_cutoff else f32(0.0)
     return clamp01(alpha)
@@ -45,7 +44,7 @@ def mapped_normal(scene, triangle, instance, material, b1, b2, uv, normal):
     tangent = tangent * (f32(1.0) / math.sqrt(squared))
     bitangent = cross(normal, tangent) * handedness
     u0, v0, u1, v1 = uv
-    texel, _ = texture_lookup(scene, material.normal_texture, u0, v0, u1, v1)
+    texel = texture_color(scene, material.normal_texture, u0, v0, u1, v1)
     x = (texel.x * 2.0 - 1.0) * material.normal_scale
     y = (texel.y * 2.0 - 1.0) * material.normal_scale
     z = texel.z * 2.0 - 1.0
@@ -67,10 +66,10 @@ def evaluate_material(scene, triangle, instance, material, b1, b2, normal):
         uv = hit_uv(scene, triangle, b1, b2)
         u0, v0, u1, v1 = uv
         if material.base_color_texture.image >= 0:
-            texel, _ = texture_lookup(scene, material.base_color_texture, u0, v0, u1, v1)
+            texel = texture_color(scene, material.base_color_texture, u0, v0, u1, v1)
             color = color * texel
         if material.metallic_roughness_texture.image >= 0:
-            texel, _ = texture_lookup(scene, material.metallic_roughness_texture, u0, v0, u1, v1)
+            texel = texture_color(scene, material.metallic_roughness_texture, u0, v0, u1, v1)
             roughness = roughness * texel.y
             metallic = metallic * texel.z
         if material.normal_texture.image >= 0:

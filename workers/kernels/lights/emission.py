@@ -2,7 +2,7 @@
 
 from workers.kernels.jit import kernel
 from workers.kernels.shapes.surface import hit_uv
-from workers.kernels.textures.lookup import texture_lookup
+from workers.kernels.textures.lookup import texture_color
 from workers.kernels.vec3 import load_vec3
 
 
@@ -12,6 +12,6 @@ def emitted_radiance(scene, triangle, material, b1, b2):
     slot = material.emission_texture
     if slot.image >= 0:
         u0, v0, u1, v1 = hit_uv(scene, triangle, b1, b2)
-        color, _ = texture_lookup(scene, slot, u0, v0, u1, v1)
+        color = texture_color(scene, slot, u0, v0, u1, v1)
         radiance = radiance * color
     return radiance

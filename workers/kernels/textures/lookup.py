@@ -87,37 +87,39 @@ def wrapped_uv(slot, uv0u, uv0v, uv1u, uv1v):
 
 
 @kernel
-def texture_lookup(scene, slot, uv0u, uv0v, uv1u, uv1v):
-    """Linear colour and alpha of a material slot that has an image (slot.image >= 0)."""
-    image = images(scene.images)[slot.image]
+def footprint(slot, image, uv0u, uv0v, uv1u, uv1v):
+    """The four texels that a lookup reads (upper left, upper right, lower left, lower right) and their weights (x, y).
+
+    A nearest lookup reads one texel: four times the same with weights 0, which gives exactly its value.
+    """
     width = i64(image.width)
     u, v = wrapped_uv(slot, uv0u, uv0v, uv1u, uv1v)
     if slot.filter == NEAREST:
         i = nearest_texel(v, image.height) * width + nearest_texel(u, image.width)
-        return texel_color(image, i), texel_alpha(image, i)
+        return i, i, i, i, f32(0.0), f32(0.0)
     left, right, fx = neighbour_texels(u, image.width, slot.wrap_u)
     top, bottom, fy = neighbour_texels(v, image.height, slot.wrap_v)
     top, bottom = top * width, bottom * width
-    upper = mix(texel_color(image, top + left), texel_color(image, top + right), fx)
-    lower = mix(texel_color(image, bottom + left), texel_color(image, bottom + right), fx)
-    upper_alpha = mix(texel_alpha(image, top + left), texel_alpha(image, top + right), fx)
-    lower_alpha = mix(texel_alpha(image, bottom + left), texel_alpha(image, bottom + right), fx)
-    return mix(upper, lower, fy), mix(upper_alpha, lower_alpha, fy)
+    return top + left, top + right, bottom + left, bottom + right, fx, fy
+
+
+@kernel
+def texture_color(scene, slot, uv0u, uv0v, uv1u, uv1v):
+    """Linear colour of a material slot that has an image (slot.image >= 0)."""
+    image = images(scene.images)[slot.image]
+    a, b, c, d, fx, fy = footprint(slot, image, uv0u, uv0v, uv1u, uv1v)
+    upper = mix(texel_color(image, a), texel_color(image, b), fx)
+    lower = mix(texel_color(image, c), texel_color(image, d), fx)
+    return mix(upper, lower, fy)
 
 
 @kernel
 def texture_alpha(scene, slot, uv0u, uv0v, uv1u, uv1v):
-    """Alpha alone of a material slot that has an image: what a shadow ray asks for."""
+    """Alpha of a material slot that has an image: all that a shadow ray asks for."""
     image = images(scene.images)[slot.image]
-    width = i64(image.width)
-    u, v = wrapped_uv(slot, uv0u, uv0v, uv1u, uv1v)
-    if slot.filter == NEAREST:
-        return texel_alpha(image, nearest_texel(v, image.height) * width + nearest_texel(u, image.width))
-    left, right, fx = neighbour_texels(u, image.width, slot.wrap_u)
-    top, bottom, fy = neighbour_texels(v, image.height, slot.wrap_v)
-    top, bottom = top * width, bottom * width
-    upper = mix(texel_alpha(image, top + left), texel_alpha(image, top + right), fx)
-    lower = mix(texel_alpha(image, bottom + left), texel_alpha(image, bottom + right), fx)
+    a, b, c, d, fx, fy = footprint(slot, image, uv0u, uv0v, uv1u, uv1v)
+    upper = mix(texel_alpha(image, a), texel_alpha(image, b), fx)
+    lower = mix(texel_alpha(image, c), texel_alpha(image, d), fx)
     return mix(upper, lower, fy)
 
 
@@ -125,7 +127,7 @@ def texture_alpha(scene, slot, uv0u, uv0v, uv1u, uv1v):
 def probe_texture(scene: Any, slot: Any, uv: Any, colors: Any) -> None:
     """Fills `colors` f4[n, 3] with the colour of slot[0] at each coordinate of `uv` f4[n, 2]."""
     for i in range(uv.shape[0]):
-        color, _ = texture_lookup(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 0], uv[i, 1])
+        color = texture_color(scene[0], slot[0], uv[i, 0], uv[i, 1], uv[i, 0], uv[i, 1])
         colors[i, 0] = color.x
         colors[i, 1] = color.y
         colors[i, 2] = color.z
