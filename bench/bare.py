@@ -1,4 +1,4 @@
-"""Renders a scene in this one process with nothing but the kernels: the measure of the farm. Knows no server and no wire.
+"""Renders a scene in one process with the kernels alone: the measure of the farm. Knows no server and no wire.
 
     python -m bench.bare SCENE OUT.exr '{"samples": 16}' --bucket-size 32 --threads 1
 

@@ -138,9 +138,9 @@ def measure_overhead(rounds: int, frame_s: float) -> None:
     print_table(
         ("overhead in CPU seconds", "bare", "start", "farm", "start", "with start", "without", "must", "wall"),
         rows,
-        f"{DEMO.name}, {samples} samples, buckets of {BUCKET} pixels, median of {rounds} interleaved pairs; `start`: the "
-        "same for one pixel; `wall`: the farm's wall time by the bare process's with as many threads, start-up included; "
-        "the pictures are equal to the byte.",
+        f"{DEMO.name}, {samples} samples, buckets of {BUCKET} pixels, median of {rounds} interleaved pairs.\n"
+        "`start`: the same for one pixel. `wall`: the farm's wall time by the bare process's with as many threads,\n"
+        "start-up included. The pictures are equal to the byte.",
     )
 
 
@@ -174,7 +174,7 @@ def measure_start(rounds: int) -> None:
     print_table(
         ("seconds since `dr render` was launched", *found),
         [*rows, ("must", *[f"{MUST_FIRST_TILE_S}"] * 2), ("goal", *[f"{GOAL_FIRST_TILE_S}"] * 2)],
-        f"Median of {rounds}, from the time stamps of the client's log; 1 sample, 1 server with 1 thread, buckets of "
+        f"Median of {rounds}, from the time stamps of the client's log; 1 sample, 1 server with 1 thread, buckets of\n"
         f"{BUCKET} pixels, so that the first tile itself costs next to nothing.",
     )
 

@@ -30,8 +30,14 @@ class Impossible(DrError):
     """A state that cannot be: our own bug. Carries the recent story and stops."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """The end of a message about an unknown `word`: `" (did you mean 'roughness'?)"`, or nothing when none is close."""
+def closest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant by `word`, whatever its case."""
     by_folded = {choice.casefold(): choice for choice in choices}
     close = get_close_matches(word.casefold(), by_folded, n=1)
-    return f" (did you mean {by_folded[close[0]]!r}?)" if close else ""
+    return by_folded[close[0]] if close else None
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The end of a message about an unknown `word`: `" (did you mean 'roughness'?)"`, or nothing when none is close."""
+    near = closest(word, choices)
+    return f" (did you mean {near!r}?)" if near else ""

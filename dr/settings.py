@@ -53,7 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, _about("render threads on this machine; 0: one per CPU", "threads", ge=0, le=4096)] = 0
 
     # How the frame is cut
-    bucket_size: Annotated[int, _about("side of a bucket; 0: chosen from measured time", "pixels", ge=0, le=1024)] = 0
+    bucket_size: Annotated[int, _about("side of a bucket; 0: chosen by size and samples", "pixels", ge=0, le=1024)] = 0
     bucket_order: Annotated[BucketOrder, _about("which buckets come first: " + ", ".join(BUCKET_ORDERS))] = "spiral"
 
     # Where a server listens

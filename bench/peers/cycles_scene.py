@@ -2,8 +2,9 @@
 
 Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
-Runs in an environment of its own with bpy. Cycles counts bounces after the first hit, so DEPTH - 2 of them; its roulette
-cannot be set alike. Every render call builds the scene anew, so the time of a call with one sample is taken off.
+Runs in an environment of its own with bpy. Cycles counts bounces after the first hit, so DEPTH - 2 of them; its
+roulette cannot be set alike. Every render call builds the scene anew, so the time of a call with one sample is taken
+off.
 """
 
 import json

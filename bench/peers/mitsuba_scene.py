@@ -2,16 +2,35 @@
 
 Words: FOLDER WIDTH HEIGHT SAMPLES DEPTH RR_DEPTH SAMPLER OUT.npy.
 
-Runs in Mitsuba's own environment. Times are of a warm render (kernels compiled by the same call before it).
+Runs in Mitsuba's own environment. Times are of a warm render (kernels compiled by the same call before it). Its llvm
+variants need LLVM 19 or newer: the library that DRJIT_LIBLLVM_PATH names, or the newest one of the system.
 """
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
-import mitsuba as mi
+OLDEST_LLVM = 19
+
+
+def newest_llvm() -> str | None:
+    """Path of the system's newest shared library of LLVM that is new enough."""
+    found = {}
+    for path in Path("/usr/lib").glob("*/libLLVM*"):
+        number = re.search(r"libLLVM(?:-|[.]so[.])(\d+)", path.name)
+        if number and int(number[1]) >= OLDEST_LLVM:
+            found[int(number[1])] = str(path)
+    return found[max(found)] if found else None
+
+
+llvm = newest_llvm()
+if llvm:
+    os.environ.setdefault("DRJIT_LIBLLVM_PATH", llvm)
+
+import mitsuba as mi  # noqa: E402
 
 mi.set_variant(os.environ.get("MITSUBA_VARIANT", "llvm_ad_rgb"))
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from math import isqrt
+from itertools import count
+from math import prod
 from typing import TypeAlias
 
 from dr.errors import BadInput
@@ -44,9 +45,9 @@ def cut_frame(settings: RenderSettings, size: int, order: Order, seed: int = 0) 
     if not 1 <= size <= MAX_SIZE:
         raise BadInput(f"bucket size: expected 1 to {MAX_SIZE} pixels, found {size}")
     region = region_of(settings)
-    columns, rows = -(-region.width // size), -(-region.height // size)
+    columns, rows = _grid(region, size)
     if columns * rows > MAX_BUCKETS:
-        enough = isqrt(region.width * region.height // MAX_BUCKETS) + 1
+        enough = next(side for side in count(size) if prod(_grid(region, side)) <= MAX_BUCKETS)
         found = f"{columns * rows}; use a size of {enough} or more"
         raise BadInput(f"bucket size {size}: expected at most {MAX_BUCKETS} buckets, found {found}")
     cells = order_cells(columns, rows, order, seed)
@@ -66,14 +67,17 @@ def choose_size(settings: RenderSettings, threads: int, samples_per_s: float = S
     """A bucket size in pixels for `threads` render threads of the farm, each of which renders `samples_per_s`.
 
     Aims at AIM_S per bucket, made smaller so that each thread gets a fair number of them, but never so small that
-    the farm would hand out more than MAX_BUCKETS_PER_S.
+    the farm would hand out more than MAX_BUCKETS_PER_S, or the frame have more than MAX_BUCKETS.
     """
     region = region_of(settings)
     pixels_per_s = samples_per_s / settings.samples
     fair = region.width * region.height / (BUCKETS_PER_THREAD * max(1, threads))
     fewest = pixels_per_s * threads / MAX_BUCKETS_PER_S
     pixels = max(min(AIM_S * pixels_per_s, fair), fewest)
-    return next((size for size in AUTO_SIZES if (size + 4) ** 2 >= pixels), AUTO_SIZES[-1])
+    size = next((size for size in AUTO_SIZES if (size + 4) ** 2 >= pixels), AUTO_SIZES[-1])
+    while prod(_grid(region, size)) > MAX_BUCKETS:
+        size += AUTO_SIZES.step
+    return size
 
 
 def order_cells(columns: int, rows: int, order: Order, seed: int = 0) -> list[Cell]:
@@ -81,6 +85,11 @@ def order_cells(columns: int, rows: int, order: Order, seed: int = 0) -> list[Ce
     cells = [(column, row) for row in range(rows) for column in range(columns)]
     cells.sort(key=_KEYS[order](columns, rows, seed))
     return cells
+
+
+def _grid(region: Region, size: int) -> tuple[int, int]:
+    """Columns and rows of buckets."""
+    return -(-region.width // size), -(-region.height // size)
 
 
 def _bucket(index: int, cell: Cell, size: int, region: Region, samples: int) -> BucketWork:

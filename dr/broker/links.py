@@ -40,7 +40,11 @@ class Links:
         self.fleet.rest()
 
     def drop(self, server: Server, reason: str, now: float, *, died: bool = True) -> None:
-        """Ends the connection; the server is dialled again. With `died`, the buckets that ran there are suspects."""
+        """Ends the connection; the server is dialled again. With `died`, the buckets that ran there are suspects.
+
+        A draining server said that it would go: what it could not finish is no suspect.
+        """
+        died = died and server.phase is not Phase.DRAINING
         self.outbox.add(Disconnect(server.endpoint, server.peer))
         self._tell_loss(server, reason)
         self.dispatch.take_back(server, reason, now, died=died)

@@ -44,7 +44,7 @@ class Idler(Struct, frozen=True):
 
 def count_credit(threads: int, rtt_s: float, bucket_s: float) -> int:
     """How many buckets a server may hold, so that no thread waits for the wire while one is on its way."""
-    window = 1 + ceil(rtt_s / bucket_s) if bucket_s > 0 else MIN_WINDOW  # nothing measured yet
+    window = 1 + ceil(min(rtt_s / bucket_s, MAX_WINDOW)) if bucket_s > 0 else MIN_WINDOW  # 0: nothing measured yet
     return threads * min(MAX_WINDOW, max(MIN_WINDOW, window))
 
 

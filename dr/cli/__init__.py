@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,10 +18,11 @@ STATUSES: tuple[tuple[type[DrError], int], ...] = (
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs `dr WORDS` and gives its exit status. Whatever goes wrong ends in one line on stderr that begins `dr: `."""
-    from dr.cli.app import run
-
     words = sys.argv[1:] if words is None else words
     try:
+        open_standard_streams()
+        from dr.cli.app import run  # it takes a while: Ctrl-C may come here
+
         return run(words)
     except KeyboardInterrupt:
         return say("interrupted", INCOMPLETE)
@@ -30,6 +32,14 @@ def main(words: Sequence[str] | None = None) -> int:
         return _report(error, words)
     except Exception as error:
         return _report_bug(error, words)
+
+
+def open_standard_streams() -> None:
+    """Those that were closed (`2>&-`) lead nowhere; else a socket would get their number and our words."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(null, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def say(text: str, status: int) -> int:

@@ -17,6 +17,7 @@ from dr.cli.settings import settings
 from dr.cli.warmup import warmup
 from dr.cli.words import double_dashes
 
+CLICK_INTERRUPTED = 130  # what it makes of a Ctrl-C
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # click's own base, wherever typer keeps it
 
 app = typer.Typer(
@@ -60,7 +61,11 @@ def run(words: Sequence[str]) -> int:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         if not text:  # `dr` alone: the help was shown
             return BAD_INPUT
-        return say(f"{text} Try: dr {_command_name(words)}--help".replace("  ", " "), BAD_INPUT)
+        return say(
+            f"{text.rstrip('.')}{' ' if text.endswith('?') else '; '}see dr {_command_name(words)}--help", BAD_INPUT
+        )
+    if status == CLICK_INTERRUPTED:
+        raise KeyboardInterrupt
     return status if isinstance(status, int) else 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dr.client.frame import check_outputs, find_servers, plan_local, survey_scene, wants_local
+from dr.client.frame import check_outputs, check_scene, find_servers, plan_local, survey_scene, wants_local
 from dr.client.request import Request, merge
 from dr.scene.model import RenderSettings
 
@@ -19,9 +19,10 @@ MB = 1e6
 
 def check_request(request: Request, json: bool) -> int:
     """Prints the report, as tables or as one JSON object. Raises BadInput like a render would."""
+    check_scene(request.scene)
     survey = survey_scene(request)
     settings = merge(survey.settings, request.picture)
-    check_outputs(request, settings)
+    check_outputs(request, settings, merge(survey.view, request.view))
     servers = _servers(request, survey)
     if json:
         facts = {"settings": settings, "servers": servers, "survey": survey}

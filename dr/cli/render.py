@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dr.cli import options as o
-from dr.cli.words import parse_bucket_size, parse_region, parse_size
+from dr.cli.words import parse_bucket_order, parse_bucket_size, parse_region, parse_size
 from dr.client.request import make_request
 
 EXAMPLES = """\
@@ -68,7 +68,7 @@ def render(
         "local_servers": local_servers,
         "threads": threads,
         "bucket_size": None if bucket_size is None else parse_bucket_size(bucket_size),
-        "bucket_order": bucket_order,
+        "bucket_order": None if bucket_order is None else parse_bucket_order(bucket_order),
         "settings": settings,
     }
     request = make_request(scene, options, os.environ)

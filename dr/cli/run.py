@@ -18,6 +18,7 @@ from dr.client.progress import choose_display, show_count, show_time
 from dr.client.request import Request
 from dr.client.result import LostServer, Result, ServerStatistics
 from dr.errors import BadInput
+from dr.image.output import check_place
 
 log = logging.getLogger("dr.cli")
 
@@ -57,10 +58,24 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
 def write_outputs(paths: tuple[Path, ...], result: Result) -> list[Path]:
     """The files written: all of them, only OUT.partial.exr of an incomplete picture, nothing of an empty one."""
     if result.complete:
-        return [result.save(path) for path in paths]
+        return _save_all(paths, result)
     if not result.buckets or not paths:
         return []
     return [result.save(paths[0].with_suffix(".partial.exr"))]
+
+
+def _save_all(paths: tuple[Path, ...], result: Result) -> list[Path]:
+    """One that cannot be written does not cost the others; it is told when they are safe."""
+    saved, failures = [], []
+    for path in paths:
+        try:
+            saved.append(result.save(path))
+        except BadInput as error:
+            failures.append(str(error))
+    if failures:
+        rest = f"; written: {', '.join(map(str, saved))}" if saved else ""
+        raise BadInput("; ".join(failures) + rest)
+    return saved
 
 
 def write_bucket_log(path: Path | None, result: Result) -> None:
@@ -110,5 +125,9 @@ def summarise(result: Result, outputs: list[Path]) -> str:
 
 def _check_log(path: Path | None) -> None:
     """BadInput before the render rather than after it."""
-    if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-        raise BadInput(f"--bucket-log: expected a file in an existing folder, found {path}")
+    if path is None or path.is_char_device() or path.is_fifo():
+        return
+    try:
+        check_place(path)
+    except BadInput as error:
+        raise BadInput(f"--bucket-log: {error}") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dr.errors import BadInput
+from dr.errors import BadInput, did_you_mean
 from dr.scene.model import Region
+from dr.settings import BUCKET_ORDERS
 
 _SINGLE_DASH = re.compile(r"-[a-z][a-z-]*[a-z](=.*)?", re.DOTALL)
-_SIZE = re.compile(r"(\d{1,5})\s*[xX,]\s*(\d{1,5})")
-_REGION = re.compile(r"(\d{1,5}),(\d{1,5}),(\d{1,5}),(\d{1,5})")
+_SIZE = re.compile(r"(\d{1,18})\s*[xX,]\s*(\d{1,18})")  # limits are the model's
+_REGION = re.compile(r"(\d{1,18}),(\d{1,18}),(\d{1,18}),(\d{1,18})")
 
 
 def double_dashes(words: Sequence[str], options: frozenset[str]) -> list[str]:
@@ -51,3 +52,10 @@ def parse_bucket_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise BadInput(f"--bucket-size: expected auto or a number of pixels from 1 to 1024, found {text!r}")
     return int(text)
+
+
+def parse_bucket_order(text: str) -> str:
+    if text not in BUCKET_ORDERS:
+        known = ", ".join(BUCKET_ORDERS)
+        raise BadInput(f"--bucket-order: expected {known}; found {text!r}{did_you_mean(text, BUCKET_ORDERS)}")
+    return text

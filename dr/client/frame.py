@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ from dr.client.loop import Loop
 from dr.client.request import Request, merge
 from dr.client.result import Result
 from dr.client.tally import Progress, Tally
-from dr.errors import BadInput, Refused
-from dr.scene.model import RenderSettings, ViewSettings
+from dr.errors import BadInput, Refused, did_you_mean
+from dr.scene.model import Region, RenderSettings, ViewSettings
 from dr.settings import Settings, settings_part
 
 if TYPE_CHECKING:
@@ -70,15 +71,16 @@ class Watcher:
 def render_frame(request: Request, show: ShowProgress | None, cancel: threading.Event) -> Result:
     """Renders one frame and returns what there is of it, complete or not. Raises BadInput or Refused."""
     started = monotonic()
-    check_outputs(request, None)
+    check_scene(request.scene)
+    check_outputs(request)
     resolve_servers(request.servers)
     with LocalServers() as local:
-        if wants_local(request, ()):
+        if wants_local(request, None):
             local.start(plan_local(request.settings), request.settings)
         survey = _survey_unless(cancel, request)
         settings = merge(survey.settings, request.picture)
         view = merge(survey.view, request.view)
-        check_outputs(request, settings)
+        check_outputs(request, settings, view)
         endpoints = find_servers(request, survey)
         if not local.servers and wants_local(request, endpoints):
             local.start(plan_local(request.settings), request.settings)
@@ -95,6 +97,15 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
         finished = monotonic()
         watcher.show_last()
         return _result(end, watcher, view, finished)
+
+
+def check_scene(path: Path) -> None:
+    """BadInput, before anything starts, when there is no such file."""
+    if path.is_dir():
+        raise BadInput(f"{path}: expected a scene file, found a folder")
+    if not path.exists():
+        beside = (each.name for each in path.parent.iterdir()) if path.parent.is_dir() else ()
+        raise BadInput(f"{path}: there is no such file{did_you_mean(path.name, beside)}")
 
 
 def survey_scene(request: Request) -> Survey:
@@ -114,11 +125,14 @@ def _survey_unless(cancel: threading.Event, request: Request) -> Survey:
         raise
 
 
-def wants_local(request: Request, endpoints: Sequence[str]) -> bool:
-    """Whether servers are started here: if the user wants it or, with no server known, did not forbid it."""
+def wants_local(request: Request, endpoints: Sequence[str] | None) -> bool:
+    """Whether servers are started here: if the user wants it or, with no server to dial, did not forbid it.
+
+    With None for servers that are not known yet: whether they are started whatever those will be.
+    """
     if request.local is not None:
         return request.local
-    return request.settings.use_local_host or not endpoints
+    return request.settings.use_local_host or (endpoints is not None and not endpoints)
 
 
 def plan_local(settings: Settings) -> list[ServerPlan]:
@@ -150,15 +164,17 @@ def make_frame(request: Request, survey: Survey, settings: RenderSettings, threa
     return frame, files
 
 
-def check_outputs(request: Request, settings: RenderSettings | None) -> None:
-    """BadInput before anything starts (`settings` None) and before rendering, when an output cannot be written."""
-    from dr.image.display import check_view
+def check_outputs(request: Request, settings: RenderSettings | None = None, view: ViewSettings | None = None) -> None:
+    """BadInput when an output cannot be written: before anything starts, and when the scene's settings are known."""
+    from dr.image.display import check_exposure, check_view
     from dr.image.output import check_output
 
-    check_view(request.view.get("view_transform", "Standard"))
+    view = view or merge(ViewSettings(), request.view)
+    check_view(view.view_transform)
+    check_exposure(view.exposure)
+    region = (settings.region or settings) if settings else Region(0, 0, 1, 1)
     for path in request.outputs:
-        size = (settings.width, settings.height) if settings else (1, 1)
-        check_output(path, size, request.channels)
+        check_output(path, (region.width, region.height), request.channels)
 
 
 def _result(end: Finished, watcher: Watcher, view: ViewSettings, finished: float) -> Result:

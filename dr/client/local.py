@@ -30,7 +30,7 @@ from dr.settings import Settings, as_environment
 
 SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
 STOP_S = 1.5  # a server that has not left by then is killed
-DYING_S = 0.05  # between the end of its stdout and its exit status
+DYING_S = 0.05  # between the end of its stdout or connection and its exit status
 STDERR_LINES = 40  # kept of each server, for the reason of its death
 SOCKET_PATH_BYTES = 100  # the kernel's limit is 107, ours leaves room for the file name
 READY_WORD = "listening on "
@@ -126,6 +126,8 @@ class _Server:
     def reason(self) -> str:
         """Why it ended, in words for a person."""
         status = self.process.returncode
+        if status == -signal.SIGKILL:
+            return "killed by SIGKILL"  # what it said before has nothing to do with that
         if status is None:
             how = "closed its output"
         elif status < 0:
@@ -187,7 +189,23 @@ class LocalServers:
     def take(self, fd: int) -> list[LocalEvent]:
         """What a readable descriptor has to say. Each server listens before it exits, as far as its events tell."""
         reader = self._readers.get(fd)
-        said = reader() if reader else []
+        return self._with_exits(reader() if reader else [])
+
+    def take_death(self, endpoint: str) -> list[LocalEvent]:
+        """What there is to say of a server whose connection was lost because it has died; else nothing."""
+        server = next((each for each in self.servers if each.endpoint == endpoint), None)
+        fd = server.process.stdout.fileno() if server and server.process.stdout else -1
+        if server is None or fd not in self._readers:
+            return []
+        try:
+            server.process.wait(DYING_S)
+        except subprocess.TimeoutExpired:
+            return []
+        del self._readers[fd]
+        return self._with_exits(self._bury(server))
+
+    def _with_exits(self, said: list[LocalEvent]) -> list[LocalEvent]:
+        """Exits are held back while another server is still starting: nobody shall think that none is left."""
         if all(server.announced for server in self.servers):
             said, self._exits = [*said, *self._exits], []
         return said
@@ -208,10 +226,7 @@ class LocalServers:
         return [ServerSaid(server.plan.name, line) for line in lines]
 
     def _bury(self, server: _Server) -> list[LocalEvent]:
-        """Its stdout has ended: the process is dead, or as good as dead. Its last words are read first.
-
-        The exit itself is held back while another server is still starting: nobody shall think that none is left.
-        """
+        """The process is dead or, because its stdout has ended, as good as dead. Its last words are read first."""
         with suppress(subprocess.TimeoutExpired):
             server.process.wait(DYING_S)
         said: list[LocalEvent] = []

@@ -18,8 +18,8 @@ import zmq
 
 from dr.broker import commands, events
 from dr.client.files import SceneFiles
-from dr.client.link import Link
-from dr.client.local import LocalServers, ServerExited, ServerListening, ServerSaid
+from dr.client.link import Change, Link
+from dr.client.local import LocalEvent, LocalServers, ServerExited, ServerListening, ServerSaid
 from dr.errors import BadInput, ProtocolError
 from dr.protocol.envelope import join, split_server
 
@@ -115,13 +115,24 @@ class Loop:
             self.events.append(_read_message(frames))
         for fd in [fd for fd in self._ready if isinstance(fd, int)]:
             self._hear_child(fd)
-        self.events.extend(self.link.changes())
+        for change in self.link.changes():
+            self._hear_change(change)
         if cancel.is_set() and not self._cancelling:
             self._cancelling = True
             self.events.append(events.CancelRequested("cancelled"))
 
+    def _hear_change(self, change: Change) -> None:
+        """A child's death may show in its connection first: one loss then, with the better reason."""
+        died = self.servers.take_death(change.endpoint) if isinstance(change, events.ConnectionLost) else []
+        self._tell(died)
+        if not any(isinstance(said, ServerExited) for said in died):
+            self.events.append(change)
+
     def _hear_child(self, fd: int) -> None:
-        for said in self.servers.take(fd):
+        self._tell(self.servers.take(fd))
+
+    def _tell(self, news: Iterable[LocalEvent]) -> None:
+        for said in news:
             if isinstance(said, ServerListening):
                 self.events.append(events.ServerAdded(said.endpoint, said.name))
             elif isinstance(said, ServerSaid):

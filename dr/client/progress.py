@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LINE_S = 10.0  # between two lines without a terminal
 REFRESHES_PER_S = 8
 BAR_CELLS = 30
-RENDERING = "rendering"  # the broker's word for a server at work
+RENDERING, PREPARING = "rendering", "preparing"  # the broker's words for servers that are with us
 
 
 class Display(Protocol):
@@ -67,6 +68,9 @@ class PlainLines(Silence):
         if monotonic() >= self.next_line:
             self.next_line = monotonic() + LINE_S
             print(f"dr: {describe(progress)}", file=self.stream, flush=True)
+            for row in progress.servers:
+                if row.state != RENDERING and row.text:
+                    print(f"dr:   {row.name} {_describe_server(row)}", file=self.stream, flush=True)
 
 
 class LiveTable(Silence):
@@ -99,12 +103,22 @@ class LiveTable(Silence):
 
 
 def describe(progress: Progress) -> str:
-    """One line: share, buckets, speed, time left."""
+    """One line: share, buckets, speed, time left; or what is waited for while no server renders."""
+    done = f"{progress.share:4.0%}  {progress.buckets_done} of {progress.buckets} buckets"
+    servers = sum(row.state == RENDERING for row in progress.servers)
+    if not servers:
+        return f"{done}, {_describe_wait(progress.servers)}"
     left = "" if progress.remaining_s is None else f", {show_time(progress.remaining_s)} left"
     speed = f", {show_count(progress.samples_per_second)} samples/s" if progress.samples_per_second else ""
-    servers = sum(row.state == RENDERING for row in progress.servers)
     busy = f", {servers} servers" if servers != 1 else ", 1 server"
-    return f"{progress.share:4.0%}  {progress.buckets_done} of {progress.buckets} buckets{speed}{busy}{left}"
+    return f"{done}{speed}{busy}{left}"
+
+
+def _describe_wait(servers: Sequence[ServerRow]) -> str:
+    preparing = sum(row.state == PREPARING for row in servers)
+    if preparing:
+        return "a server is preparing" if preparing == 1 else f"{preparing} servers are preparing"
+    return "waiting for a server"
 
 
 def draw(progress: Progress) -> Table:

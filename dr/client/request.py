@@ -67,7 +67,8 @@ def merge(base: Given, given: Mapping[str, Any]) -> Given:
     except msgspec.ValidationError as error:
         expected, _, place = str(error).partition(" - at `$.")
         name = place.rstrip("`")
-        found = f", found {given[name]!r}" if name in given else ""
+        field = name.partition("[")[0]
+        found = f", found {given[field]!r}" if field in given else ""
         raise BadInput(f"{name or 'settings'}: {expected[:1].lower()}{expected[1:]}{found}") from error
 
 
@@ -75,7 +76,8 @@ def parse_channels(names: Iterable[str]) -> tuple[Channel, ...]:
     """Channels by name, in the order of Channel. Raises BadInput for a name that is none."""
     wanted = {str(name).strip().lower() for name in names}
     for name in sorted(wanted - set(Channel)):
-        raise BadInput(f"channels: expected names among {', '.join(Channel)}, found {name!r}")
+        hint = did_you_mean(name, map(str, Channel))
+        raise BadInput(f"channels: expected names among {', '.join(Channel)}, found {name!r}{hint}")
     if not wanted:
         raise BadInput(f"channels: expected at least one of {', '.join(Channel)}, found none")
     return tuple(channel for channel in Channel if channel in wanted)

@@ -21,6 +21,7 @@ VIEWS = {
     "ACES 2.0": "ACES 2.0 - SDR 100 nits (Rec.709)",
     RAW: None,
 }
+MOST_STOPS = 64  # either way
 BRIGHTEST = np.float32(65504)  # ACES turns an infinity into black
 
 
@@ -32,6 +33,12 @@ def check_view(name: str) -> str:
     raise BadInput(
         f"view transform: expected one of {', '.join(VIEWS)}, found {name[:80]!r}{did_you_mean(name, VIEWS)}"
     )
+
+
+def check_exposure(stops: float) -> None:
+    """BadInput for a number of stops that no float32 picture survives."""
+    if not abs(stops) <= MOST_STOPS:  # as written, it refuses NaN, too
+        raise BadInput(f"exposure: expected stops from -{MOST_STOPS} to {MOST_STOPS}, found {stops}")
 
 
 def to_display(rgb: F32, view: ViewSettings) -> F32:

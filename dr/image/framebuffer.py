@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from dr.errors import Impossible
+from dr.errors import BadInput, Impossible
 from dr.protocol.messages import CHANNEL_WIDTHS, BucketWork, Channel
 from dr.protocol.tiles import channel_slices, plane_count, tile_shape
 from dr.scene.model import F32, I32, Region, RenderSettings
@@ -48,7 +48,7 @@ class Framebuffer:
         wanted = set(channels)
         self.planes = channel_slices([channel for channel in Channel if channel in wanted])
         shape = self.region.height, self.region.width
-        self.sums: F32 = np.zeros((*shape, plane_count(list(self.planes))), np.float32)
+        self.sums = _allocate((*shape, plane_count(list(self.planes))))
         self.done: I32 = np.zeros(shape, np.int32)  # samples in `sums`
         self.pending: dict[int, list[PendingTile]] = {}  # by the sample they begin with
         self.summed = [plane for channel, plane in self.planes.items() if channel not in FIRST_SAMPLE_CHANNELS]
@@ -126,6 +126,17 @@ class Framebuffer:
         if rest:
             self.pending[added.sample_end] = rest
         return [tile for tile in waiting if _overlap(tile.work, added)]
+
+
+def _allocate(shape: tuple[int, int, int]) -> F32:
+    try:
+        return np.zeros(shape, np.float32)
+    except MemoryError:
+        height, width, planes = shape
+        raise BadInput(
+            f"size: a picture of {width}x{height} with {planes} planes needs {4e-9 * height * width * planes:.0f} GB "
+            "of memory, more than there is: render a region of it, or fewer channels"
+        ) from None
 
 
 def _overlap(a: BucketWork, b: BucketWork) -> bool:

@@ -43,13 +43,26 @@ def check_output(path: Path, size: tuple[int, int] = (1, 1), channels: Collectio
         raise BadInput(f"{path}: a {path.suffix} holds at most {form.side_limit} pixels a side, found {size}: use .exr")
     if form.needs and form.needs not in channels:
         raise BadInput(f"{path}: a {path.suffix} shows the channel {form.needs}, which is not rendered: use .exr")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """BadInput when no file can be written at `path`, found out by making one beside it."""
     if path.is_dir() or (path.exists() and not path.is_file()):
         raise BadInput(f"{path}: expected a file's name, found a folder or device")
     folder = path.resolve().parent
     if not folder.is_dir():
         raise BadInput(f"{path}: the folder {folder} does not exist: make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BadInput(f"{path}: no permission to write in the folder {folder}")
+    probe = _temporary_beside(path.resolve())
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot write in the folder {folder}: {error.strerror}") from error
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".dr-{secrets.token_hex(8)}.tmp")
 
 
 def write_picture(path: Path, picture: Picture, view: ViewSettings) -> None:
@@ -67,7 +80,7 @@ def write_picture(path: Path, picture: Picture, view: ViewSettings) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """The name of a temporary file that takes the place of `path` when the block ends well, and vanishes otherwise."""
     target = path.resolve()  # a symbolic link stays one
-    temporary = target.with_name(f".dr-{secrets.token_hex(8)}.tmp")
+    temporary = _temporary_beside(target)
     temporary.touch(exist_ok=False)  # an OSError with a reason, which image libraries do not give
     try:
         yield temporary

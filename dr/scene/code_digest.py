@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 
@@ -17,15 +18,25 @@ PACKAGES = ("numba", "llvmlite", "numpy", "OpenImageIO")
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256, 64 hexadecimal digits, of the sources and of the versions of the packages that compute with them."""
+    """The `digest_sources` of all code that decides pixels, and of the packages that compute with it."""
+    return digest_sources(source_folders(), PACKAGES)
+
+
+def digest_sources(folders: Iterable[Path], packages: Iterable[str]) -> str:
+    """SHA-256, 64 hexadecimal digits, of the Python files in these folders and of the versions of these packages."""
     digest = hashlib.sha256()
-    for folder in source_folders():
-        for path in sorted(folder.rglob("*.py")):
+    for folder in folders:
+        for path in source_files(folder):
             _feed(digest, f"{folder.parent.name}/{folder.name}/{path.relative_to(folder).as_posix()}".encode())
             _feed(digest, path.read_bytes())
-    for package in PACKAGES:
+    for package in packages:
         _feed(digest, f"{package} {_version(package)}".encode())
     return digest.hexdigest()
+
+
+def source_files(folder: Path) -> list[Path]:
+    """In a fixed order."""
+    return sorted(folder.rglob("*.py"))
 
 
 def source_folders() -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,14 +10,14 @@ import numpy as np
 
 from dr.errors import BadInput
 from dr.scene import matrix, trig
-from dr.scene.explain import did_you_mean
+from dr.scene.explain import suggest
 from dr.scene.model import F64, MAX_EXTENT, Camera, EnvironmentLight, Material, Mesh, Point, Scene
 from dr.scene.studio import studio_image
 
 _VIEW = (0.5, 0.4, 1.0)  # from the scene towards the default camera: in front, to the right, above
 _FOV_DEGREES = 45.0
 _MARGIN = 1.05
-_MIN_VOLUME = MAX_EXTENT**-3  # of a unit cube after an instance's transform
+_MIN_VOLUME = 1.0 / (MAX_EXTENT * MAX_EXTENT * MAX_EXTENT)  # of a unit cube after an instance's transform
 _MAX_NUMBER = 1e30  # of a light or a colour; its products still fit a float32
 
 
@@ -39,22 +40,21 @@ def complete(scene: Scene, label: str) -> Scene:
     return msgspec.structs.replace(scene, cameras=cameras, notices=tuple(notices))
 
 
-def camera_index(cameras: tuple[Camera, ...], wanted: str | None, label: str) -> int:
-    """The camera that RenderSettings.camera means: a name, or an index as text, or the first."""
+def camera_index(names: Sequence[str], wanted: str | None, label: str) -> int:
+    """Which of the cameras with these names RenderSettings.camera means: a name, or an index as text, or the first."""
     if wanted is None:
         return 0
-    names = [camera.name for camera in cameras]
     if wanted in names:
         return names.index(wanted)
-    if wanted.isdecimal() and wanted.isascii() and len(wanted) < 10 and int(wanted) < len(cameras):
+    if wanted.isdecimal() and wanted.isascii() and len(wanted) < 10 and int(wanted) < len(names):
         return int(wanted)
-    known = [*filter(None, names), *map(str, range(len(cameras)))][:20]
-    raise BadInput(f"{label}: there is no camera {wanted[:80]!r}; {did_you_mean(wanted[:80], known)}")
+    known = [*filter(None, names), *map(str, range(len(names)))][:20]
+    raise BadInput(f"{label}: there is no camera {wanted[:80]!r}; {suggest(wanted[:80], known)}")
 
 
 def _check_settings(scene: Scene, cameras: tuple[Camera, ...], label: str) -> None:
     settings = scene.settings
-    camera_index(cameras, settings.camera, label)
+    camera_index([camera.name for camera in cameras], settings.camera, label)
     region = settings.region
     if region and (region.x + region.width > settings.width or region.y + region.height > settings.height):
         raise BadInput(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from dr.errors import BadInput
+from dr.errors import BadInput, closest
 
 _PATH = re.compile(r"^(?P<text>.*) - at `\$\.?(?P<path>.+)`$", re.DOTALL)
 T = TypeVar("T")
@@ -30,8 +29,8 @@ def pick(items: Sequence[T], index: int, what: str, place: str) -> T:
     return items[index]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the closest known one, or all of them."""
     words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(words)}"
+    near = closest(word, words)
+    return f"did you mean {near!r}?" if near else f"known are {', '.join(words)}"

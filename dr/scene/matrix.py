@@ -77,7 +77,24 @@ def without_scale(matrix: F64) -> F64:
 
 def determinant(matrix: F64) -> float:
     """Of the linear part: the factor by which volumes grow, negative for a mirror."""
-    return _determinant(*(_column(matrix, i) for i in range(3)))
+    first, second, third = _rows(matrix)
+    cofactor = cross(second, third)
+    return first[0] * cofactor[0] + first[1] * cofactor[1] + first[2] * cofactor[2]
+
+
+def cofactors(matrix: F64) -> F64:
+    """[3, 3] of the linear part: the inverse transpose times the determinant, by which normals go."""
+    first, second, third = _rows(matrix)
+    return from_rows([cross(second, third), cross(third, first), cross(first, second)])
+
+
+def inverse(matrix: F64) -> F64:
+    """Of an affine transform whose determinant is not zero."""
+    result = identity()
+    result[:3, :3] = cofactors(matrix).T / determinant(matrix)
+    x, y, z = transform_vector(result, _column(matrix, 3))
+    result[:3, 3] = -x, -y, -z
+    return result
 
 
 def transform_point(matrix: F64, point: Point) -> Point:
@@ -117,13 +134,13 @@ def length(v: Point) -> float:
     return math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
 
 
+def _rows(matrix: F64) -> list[Point]:
+    """Of the linear part."""
+    return [(float(row[0]), float(row[1]), float(row[2])) for row in matrix[:3]]
+
+
 def _column(matrix: F64, i: int) -> Point:
     return float(matrix[0, i]), float(matrix[1, i]), float(matrix[2, i])
-
-
-def _determinant(x: Point, y: Point, z: Point) -> float:
-    c = cross(x, y)
-    return c[0] * z[0] + c[1] * z[1] + c[2] * z[2]
 
 
 def _frame(right: Point, up: Point, back: Point, origin: Point) -> F64:

@@ -73,15 +73,20 @@ def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["--region", "0,0,5000,10"], "region: expected a rectangle"),
         (["--camera", "back"], "back"),
         (["--bucket-size", "0"], "--bucket-size: expected auto or a number of pixels from 1 to 1024, found '0'"),
-        (["--bucket-order", "zigzag"], "bucket_order"),
+        (["--size", "1000000x10"], "width: expected `int` <= 65536, found 1000000"),
+        (["--bucket-order", "spirl"], "--bucket-order: expected spiral, hilbert, rows"),
+        (["--bucket-order", "spirl"], "found 'spirl' (did you mean 'spiral'?)"),
         (["--channels", "beauty,smell"], "channels: expected names among beauty, "),
+        (["--channels", "beuty"], "found 'beuty' (did you mean 'beauty'?)"),
+        (["--exposure", "nan"], "exposure: expected stops from -64 to 64, found nan"),
+        (["--exposure", "1e9"], "exposure: expected stops from -64 to 64, found 1000000000.0"),
         (["--view-transform", "Filmic"], "view transform: expected one of Standard, ACES 2.0, Raw, found 'Filmic'"),
         (["--pixel-filter", "round"], "--pixel-filter"),
         (["--local-servers", "0"], "--local-servers"),
         (["--threads", "-1"], "--threads"),
         (["-o", "a.gif"], "a.gif: expected a name that ends in .exr"),
         (["-o", "no/such/folder/a.exr"], "does not exist"),
-        (["--bucket-log", "no/such/folder/log"], "--bucket-log: expected a file in an existing folder"),
+        (["--bucket-log", "no/such/folder/log"], "--bucket-log: no/such/folder/log: the folder "),
         (["--settings", "none.toml"], "settings: cannot read none.toml"),
         (["--no-local"], "no server renders: --no-local needs --server HOST:PORT"),
         (["--server", "127.0.0.1:99999"], "expected a port from 1 to 65535, found '99999'"),
@@ -106,6 +111,39 @@ def test_a_scene_that_is_not_there_is_one_clear_line(capsys: pytest.CaptureFixtu
     assert "none.glb" in err
 
 
+def test_a_scene_with_almost_that_name_is_suggested(scene: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "quads.scene.toml"]) == 2
+    expected = "dr: quads.scene.toml: there is no such file (did you mean 'quad.scene.toml'?)\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_folder_is_no_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"dr: {tmp_path}: expected a scene file, found a folder\n"
+
+
+def test_a_view_transform_that_the_scene_misspells_is_told_before_the_render(
+    scene: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(scene).write_text(SCENE + '\n[view]\nview_transform = "Filmic"\n')
+    assert main(["render", scene, "-o", "a.png", "--no-local", "--server", "127.0.0.1:1"]) == 2
+    expected = "dr: view transform: expected one of Standard, ACES 2.0, Raw, found 'Filmic'\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_frame_beyond_all_memory_is_bad_input(
+    scene: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*words: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("numpy.zeros", fail)
+    assert main(["render", scene, "--size", "65536x65536", "--no-local", "--server", "127.0.0.1:1"]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "a picture of 65536x65536 with 12 planes needs 206 GB of memory" in err
+
+
 def test_a_missing_argument_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render"]) == 2
     err = capsys.readouterr().err
@@ -118,6 +156,34 @@ def test_an_unknown_command_is_one_clear_line(capsys: pytest.CaptureFixture[str]
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "rendre" in err
+
+
+def test_ctrl_c_before_the_render_is_one_line_and_status_1(
+    scene: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dr.cli.render.make_request", interrupt)
+    assert main(["render", scene]) == 1
+    assert capsys.readouterr().err == "dr: interrupted\n"
+
+
+def test_ctrl_c_while_the_program_loads_is_one_line_and_status_1() -> None:
+    program = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "dr.cli.app":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from dr.cli import main
+sys.exit(main(["--version"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "dr: interrupted\n")
 
 
 def test_a_server_on_another_machine_is_refused_with_status_3(scene: str, capsys: pytest.CaptureFixture[str]) -> None:

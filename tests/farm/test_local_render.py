@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import psutil
 from dr.image.exr import read_exr
 from tests.support.farm import (
     DEADLINE_S,
+    ROOT,
     assert_all_gone,
     children,
+    environment,
     facts_of,
     kill,
     run_dr,
@@ -61,6 +65,14 @@ def test_the_picture_is_what_the_servers_rendered(tmp_path: Path) -> None:
 def test_a_quiet_render_says_nothing(tmp_path: Path) -> None:
     done = run_dr(tmp_path, "render", write_scene(tmp_path), "-o", tmp_path / "a.exr", *SIZE, "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_render_without_standard_streams_writes_its_picture(tmp_path: Path) -> None:
+    out = tmp_path / "a.exr"
+    words = (sys.executable, "-m", "tests.support.fake_dr", "render", write_scene(tmp_path), "-o", out, *SIZE)
+    shell = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(str, words))
+    done = subprocess.run(shell, env=environment(tmp_path), cwd=ROOT, timeout=DEADLINE_S)
+    assert (done.returncode, out.exists()) == (0, True)
 
 
 def test_the_summary_is_one_line(tmp_path: Path) -> None:
@@ -128,7 +140,7 @@ def test_a_killed_server_costs_no_bucket(tmp_path: Path) -> None:
     assert process.returncode == 0, stderr
     facts = json.loads(stdout.splitlines()[-1])
     assert facts["buckets"] == BUCKETS
-    assert [loss["reason"] for loss in facts["lost"]] != []
+    assert [loss["reason"] for loss in facts["lost"]] == ["killed by SIGKILL"]
     y, x = np.mgrid[:64, :96]
     assert np.array_equal(read_exr(out).channels["beauty"][..., 0], (x * 3 + y * 5).astype(np.float32))
 

@@ -45,6 +45,16 @@ def test_local_servers_help_those_on_ports(tmp_path: Path) -> None:
     assert sorted(server["endpoint"][:3] for server in facts["servers"]) == ["ipc", "tcp"]
 
 
+def test_this_machine_stays_out_when_the_settings_say_so(tmp_path: Path) -> None:
+    settings = tmp_path / "dr.toml"
+    settings.write_text("use_local_host = false\n")
+    scene, out = write_scene(tmp_path, bucket_s=0.05), tmp_path / "a.exr"
+    with serving(tmp_path, "--threads", 1) as one:
+        words = ("--server", one, "--settings", settings, "--json")
+        facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *words))
+    assert [server["endpoint"] for server in facts["servers"]] == [f"tcp://{one}"]
+
+
 def test_a_server_serves_one_render_after_another(tmp_path: Path) -> None:
     scene = write_scene(tmp_path)
     with serving(tmp_path) as one:

@@ -191,7 +191,6 @@ SCENE = np.dtype(
 floats = view_type("f4")  # [any]
 ints = view_type("i4")  # [any]
 floats4 = view_type("f4", 4)  # [any, 4]
-bytes4 = view_type("u1", 4)  # [any, 4]
 triangles = view_type(TRIANGLE)
 vertices = view_type(VERTEX)
 instances = view_type(INSTANCE)

@@ -129,11 +129,6 @@ def normalize(a):
 
 
 @kernel
-def lerp(a, b, t):
-    return a * (f32(1.0) - t) + b * t
-
-
-@kernel
 def reflect(w, n):
     """Mirrors `w` (pointing away from the surface) about the unit vector `n`."""
     return n * (f32(2.0) * dot(w, n)) - w

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dr.scene.matrix import cofactors, determinant
 from dr.scene.model import AlphaMode, EnvironmentLight, Instance, Material, Mesh, QuadLight, Scene, Texture
 from workers.kernels import records
 from workers.prepare.textures import SLOT_USAGES, DecodedImages
@@ -39,32 +40,6 @@ def transform_points(matrix: Array, points: Array) -> Array:
 def transform_directions(matrix: Array, directions: Array) -> Array:
     x, y, z = (directions[:, axis].astype(np.float64) for axis in range(3))
     return np.stack([m[0] * x + m[1] * y + m[2] * z for m in matrix[:3]], axis=1)
-
-
-def cofactors(matrix: Array) -> Array:
-    """Cofactor matrix of the upper 3x3: the inverse transpose times the determinant."""
-    m = matrix[:3, :3]
-    rows = []
-    for i in range(3):
-        a, b = m[(i + 1) % 3], m[(i + 2) % 3]
-        rows.append([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
-    return np.array(rows)
-
-
-def determinant(matrix: Array) -> float:
-    """Of the upper 3x3."""
-    cofactor = cofactors(matrix)
-    return float(matrix[0, 0] * cofactor[0, 0] + matrix[0, 1] * cofactor[0, 1] + matrix[0, 2] * cofactor[0, 2])
-
-
-def inverse(matrix: Array) -> Array:
-    """Inverse of an affine 4x4 whose determinant is not zero."""
-    rotation = cofactors(matrix).T / determinant(matrix)
-    result = np.zeros((4, 4))
-    result[:3, :3] = rotation
-    result[:3, 3] = -transform_directions(rotation, matrix[None, :3, 3])[0]
-    result[3, 3] = 1.0
-    return result
 
 
 def unit(vectors: Array) -> Array:
@@ -133,13 +108,12 @@ def instanced_meshes(scene: Scene) -> set[int]:
     uses = Counter(instance.mesh for instance in scene.instances)
     emissive = {i.mesh for i in scene.instances if is_emissive(scene.materials[i.material])}
     flat = {mesh for mesh, count in uses.items() if count * len(scene.meshes[mesh].triangles) <= FLATTEN_TRIANGLES}
-    singular = {i.mesh for i in scene.instances if determinant(i.transform) == 0}
     several_materials = {
         mesh
         for mesh in uses
         if len({material_flags(scene.materials[i.material]) for i in scene.instances if i.mesh == mesh}) > 1
     }
-    return {mesh for mesh, count in uses.items() if count > 1} - emissive - flat - singular - several_materials
+    return {mesh for mesh, count in uses.items() if count > 1} - emissive - flat - several_materials
 
 
 def material_flags(material: Material) -> int:

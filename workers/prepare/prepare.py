@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dr.scene import trig
+from dr.scene import matrix, trig
 from dr.scene.assets import Files
 from dr.scene.formats import load_scene
 from dr.scene.model import AlphaMode, Camera, EnvironmentLight, Material, Mesh, QuadLight, RenderSettings, Scene
@@ -125,9 +125,9 @@ def assemble(meshes: list[Mesh], scene: Scene) -> World:
     for number, instance in enumerate(placed):
         row = rows[number]
         row["to_world"] = instance.transform[:3].reshape(-1)
-        row["to_object"] = flatten.inverse(instance.transform)[:3].reshape(-1)
+        row["to_object"] = matrix.inverse(instance.transform)[:3].reshape(-1)
         row["root"], row["object_id"], row["material"] = instance.mesh, instance.object_id, instance.material
-        row["mirrored"] = flatten.determinant(instance.transform) < 0
+        row["mirrored"] = matrix.determinant(instance.transform) < 0
     geometry = flatten.join(parts)
     return World(geometry.triangles, geometry.vertices, rows, world_triangles, ranges, materials)
 
@@ -159,8 +159,8 @@ def build_trees(world: World, threads: int) -> tuple[bvh.Forest, dict[int, int],
         boxes[mesh] = np.concatenate([flat.min(0), flat.max(0)])
     bounds = np.zeros((len(world.instances), 6), np.float32)
     for row, instance in zip(bounds, world.instances, strict=True):
-        matrix = np.vstack([instance["to_world"].reshape(3, 4).astype(np.float64), [0, 0, 0, 1]])
-        placed = flatten.transform_points(matrix, box_corners(boxes[int(instance["root"])]))
+        to_world = np.vstack([instance["to_world"].reshape(3, 4).astype(np.float64), [0, 0, 0, 1]])
+        placed = flatten.transform_points(to_world, box_corners(boxes[int(instance["root"])]))
         slack = np.abs(placed).max() * 1e-6
         row[:3], row[3:] = placed.min(0) - slack, placed.max(0) + slack
     points = corners(world.triangles[: world.world_triangles])

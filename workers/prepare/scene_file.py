@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dr.errors import BadInput, Impossible
+from dr.errors import Impossible
+from dr.scene.complete import camera_index
 from dr.scene.model import PixelFilter, RenderSettings
 from workers.kernels import records
 from workers.kernels.sampling.filter import blackman_harris_table
@@ -105,20 +107,8 @@ class SceneFile:
     def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         offset, _, shape = self.layout[name]
         kind = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = prod(shape)
         return self.bytes[offset : offset + count * kind.itemsize].view(kind).reshape(shape)
-
-
-def choose_camera(names: list[str], wanted: str | None) -> int:
-    """Index of a camera by name, or by its index as text. Raises BadInput listing what there is."""
-    if wanted is None:
-        return 0
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.isdigit() and int(wanted) < len(names):
-        return int(wanted)
-    listed = ", ".join(f"{index}: {name or '(unnamed)'}" for index, name in enumerate(names))
-    raise BadInput(f"--camera {wanted}: no such camera; this scene has {listed}")
 
 
 def place_camera(stored: Any, settings: RenderSettings, target: Any) -> None:
@@ -154,7 +144,7 @@ def open_scene(path: Path, settings: RenderSettings) -> Prepared:
     record["images"] = images.ctypes.data
 
     cameras = file.array("cameras", STORED_CAMERA)
-    place_camera(cameras[choose_camera(file.cameras, settings.camera)], settings, scene["camera"][0])
+    place_camera(cameras[camera_index(file.cameras, settings.camera, "camera")], settings, scene["camera"][0])
     table = blackman_harris_table()
     record["filter_table"] = table.ctypes.data
     record["pixel_filter"] = PIXEL_FILTERS[settings.pixel_filter]

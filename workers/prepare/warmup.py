@@ -16,13 +16,13 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeAlias
 
 import workers
 from dr.errors import DrError, Refused
+from dr.scene.code_digest import digest_sources, source_files
 from workers.prepare.folders import LockFile, private, user_folder
 from workers.prepare.lifeline import die_with_parent
 
@@ -31,23 +31,20 @@ Say: TypeAlias = Callable[[str], None]
 CACHE_VARIABLE = "DR_KERNEL_CACHE"
 FOLDERS_KEPT = 4  # compile caches of other versions, most recently used first
 DIGEST_CHARS = 24
+COMPILERS = ("numba", "llvmlite", "numpy")
 REQUIRED_X86 = ("avx2", "fma", "bmi2")  # x86-64-v3: fused multiply-add decides bits
 
 
-def kernel_sources() -> list[Path]:
-    """Every file that may hold a kernel, in a fixed order."""
+def kernel_folders() -> list[Path]:
+    """Where kernels may stand."""
     root = Path(workers.__path__[0])
-    return sorted(path for folder in ("kernels", "prepare") for path in (root / folder).rglob("*.py"))
+    return [root / "kernels", root / "prepare"]
 
 
 @cache
 def kernel_digest() -> str:
     """Names the compile cache: what is compiled, and by what."""
-    root = Path(workers.__path__[0])
-    digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')} {version('numpy')}".encode())
-    for path in kernel_sources():
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:DIGEST_CHARS]
+    return digest_sources(kernel_folders(), COMPILERS)[:DIGEST_CHARS]
 
 
 def use_kernel_cache() -> Path:
@@ -225,7 +222,7 @@ def _marker(folder: Path) -> Path:
 
     stamp = hashlib.sha256(f"{llvm.get_host_cpu_name()} {sorted(_cpu_features())}".encode())
     stamp.update(os.environ.get("NUMBA_CPU_NAME", "").encode())
-    for path in kernel_sources():
+    for path in (path for folder in kernel_folders() for path in source_files(folder)):
         status = path.stat()
         stamp.update(f"{path} {status.st_mtime_ns} {status.st_size}".encode())
     return folder / f"complete-{stamp.hexdigest()[:DIGEST_CHARS]}"

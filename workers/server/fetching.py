@@ -70,7 +70,3 @@ class Fetching:
     @property
     def complete(self) -> bool:
         return not self.unsealed
-
-    @property
-    def bytes_waiting(self) -> int:
-        return sum(part.n for part in (*self.waiting, *self.outstanding.values()))

@@ -26,6 +26,7 @@ from workers.server.events import MessageArrived, MessageRefused, PeerUnreachabl
 HEARTBEAT_MS = 1000
 DEAD_MS = 3000
 BACKLOG = 1024
+MAX_WAITING = 1 << 16  # messages for one peer beyond what its pipe holds; credit keeps honest clients far below
 LAST_WORDS_MS = 100  # what was said just before closing still leaves
 
 log = logging.getLogger("dr.server")
@@ -67,11 +68,11 @@ class Gate:
         return f"ipc://{path}"
 
     def send(self, peer: bytes, message: ServerMessage, payload: Payload) -> PeerUnreachable | None:
-        """Sends now, or keeps what a full pipe does not take: nothing is ever dropped while the peer is connected."""
+        """Sends now, or keeps what a full pipe does not take: nothing is dropped while the peer is there and reads."""
         frames = join(message, payload, peer)
         if peer in self.waiting:
             self.waiting[peer].append(frames)
-            return None
+            return None if len(self.waiting[peer]) < MAX_WAITING else self._give_up(peer)
         try:
             self._push(frames)
         except zmq.Again:
@@ -95,6 +96,11 @@ class Gate:
                 del self.waiting[peer]
                 lost.append(_unreachable(error, peer))
         return lost
+
+    def _give_up(self, peer: bytes) -> PeerUnreachable:
+        """One that asks and asks and never reads would fill our memory with answers."""
+        log.warning("a client does not read: %d messages were waiting for it", len(self.waiting.pop(peer)))
+        return PeerUnreachable(peer)
 
     def forget(self, peer: bytes) -> None:
         self.waiting.pop(peer, None)

@@ -58,7 +58,7 @@ class Store:
             self._open(epoch, digest).write(offset, data)
 
     def seal(self, epoch: int, digest: bytes) -> None:
-        """Ends the writing of an asset. Raises BadInput when its bytes are not those that were promised, else as `write`."""
+        """Ends the writing of an asset. BadInput: its bytes are not those that were promised; DrError: as `write`."""
         with self._disk():
             incoming = self._open(epoch, digest)
             del self.incoming[epoch, digest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -20,7 +20,6 @@ from dr.scene.formats.scene_toml_materials import NEUTRAL
 from dr.scene.matrix import identity
 from dr.scene.model import Mesh, RenderSettings, Scene
 
-SUFFIXES = (".scene.toml", ".gltf", ".glb", ".ply")
 _MAX_DEPTH = 16
 
 Overrides = Mapping[str, object] | RenderSettings
@@ -49,8 +48,8 @@ class _Loader:
     """Loads each file once, whoever includes it."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
-        self._budget = Budget()
+        self.files = files
+        self.budget = Budget()
         self._parts: dict[str, Scene | Mesh] = {}
         self._open: list[str] = []  # the chain of files that wait for the one being loaded
 
@@ -66,16 +65,33 @@ class _Loader:
         return self._parts[name]
 
     def _load(self, name: str, role: Role, place: str) -> Scene | Mesh:
-        lower = name.lower()
-        if not lower.endswith(SUFFIXES):
+        load = next((load for suffix, load in _FORMATS.items() if name.lower().endswith(suffix)), None)
+        if load is None:
             known = ", ".join(SUFFIXES)
             raise BadInput(f"{place}: expected a file that ends in {known}; found {posixpath.basename(name)[:80]!r}")
-        self._files.refer(name, role, place)  # who asks is the place to name when it is missing
-        if lower.endswith(".scene.toml"):
-            return load_scene_toml(self._files, name, self.load)
-        if lower.endswith(".ply"):
-            return load_ply(self._files, name, role)
-        return load_gltf(self._files, name, role, self._budget)
+        self.files.refer(name, role, place)  # who asks is the place to name when it is missing
+        return load(self, name, role)
+
+
+def _load_toml(loader: _Loader, name: str, role: Role) -> Scene:
+    return load_scene_toml(loader.files, name, loader.load)
+
+
+def _load_gltf(loader: _Loader, name: str, role: Role) -> Scene:
+    return load_gltf(loader.files, name, role, loader.budget)
+
+
+def _load_ply(loader: _Loader, name: str, role: Role) -> Mesh:
+    return load_ply(loader.files, name, role)
+
+
+_FORMATS: Mapping[str, Callable[[_Loader, str, Role], Scene | Mesh]] = {
+    ".scene.toml": _load_toml,
+    ".gltf": _load_gltf,
+    ".glb": _load_gltf,
+    ".ply": _load_ply,
+}
+SUFFIXES = tuple(_FORMATS)
 
 
 def _printable(text: str) -> str:

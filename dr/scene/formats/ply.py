@@ -242,7 +242,7 @@ def _header_lines(data: bytes, label: str) -> tuple[list[str], int]:
 def _element(words: list[str], earlier: set[str], place: str) -> Element:
     if words[1:2] and words[1] in earlier:
         raise BadInput(f"{place}: expected each element once, found a second {words[1][:40]!r}")
-    if len(words) != 3 or not words[2].isdigit() or len(words[2]) > 12:
+    if len(words) != 3 or not words[2].isdecimal() or len(words[2]) > 12:  # isdigit() is true of superscripts
         raise BadInput(f"{place}: expected `element NAME COUNT`, found {' '.join(words)[:80]!r}")
     return Element(words[1], int(words[2]), [])
 

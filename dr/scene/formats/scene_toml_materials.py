@@ -9,7 +9,7 @@ import msgspec
 
 from dr.errors import BadInput
 from dr.scene.assets import Files, Role, resolve_name
-from dr.scene.explain import did_you_mean
+from dr.scene.explain import suggest
 from dr.scene.formats.assembly import Assembly
 from dr.scene.formats.scene_toml_schema import MaterialFields, MaterialTable, OverrideTable, TextureTable
 from dr.scene.model import AlphaMode, Image, Material, TexelFilter, Texture, Wrap
@@ -56,7 +56,7 @@ class NamedMaterials:
 
     def _translate(self, name: str, place: str) -> Material:
         if name not in self._tables:
-            raise BadInput(f"{place}: no material is named {name!r}; {did_you_mean(name, self._tables)}")
+            raise BadInput(f"{place}: no material is named {name!r}; {suggest(name, self._tables)}")
         table, table_place = self._tables[name]
         fields = self._fields(table, table_place)
         if fields.get("base_color_texture") is not None:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from dr.errors import BadInput
-from dr.scene.explain import did_you_mean, explain
+from dr.scene.explain import explain, suggest
 
 _MAX_BYTES = 1 << 22
 _MAX_LINE = 1 << 13  # a dotted key costs the square of its length
@@ -47,7 +47,7 @@ def _check(value: Any, expected: inspect.Type, label: str, path: str) -> None:
         for key, item in value.items():
             here = f"{path}.{key}" if path else key
             if known is not None and key not in known:
-                raise BadInput(f"{label}: {here[:200]}: unknown key; {did_you_mean(key[:80], known)}")
+                raise BadInput(f"{label}: {here[:200]}: unknown key; {suggest(key[:80], known)}")
             _check(item, (known or {}).get(key, inspect.AnyType()), label, here)
 
 

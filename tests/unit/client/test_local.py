@@ -77,6 +77,33 @@ def test_a_killed_server_is_noticed_with_its_signal() -> None:
         assert exited == ServerExited("local-2", f"ipc://{servers.folder}/2", "killed by SIGKILL")
 
 
+def test_the_loss_of_a_connection_finds_the_death_behind_it() -> None:
+    with started(PLANS[:1], child(LISTENS)) as servers:
+        take_until(servers, ServerListening)
+        endpoint = f"ipc://{servers.folder}/1"
+        assert servers.take_death("tcp://127.0.0.1:1") == []
+        os.kill(servers.servers[0].process.pid, signal.SIGKILL)
+        assert servers.take_death(endpoint) == [ServerExited("local-1", endpoint, "killed by SIGKILL")]
+        assert servers.take_death(endpoint) == []
+        assert all(servers.take(fd) == [] for fd in servers.watched())
+
+
+def test_a_server_that_lives_has_no_death_to_tell() -> None:
+    with started(PLANS[:1], child(LISTENS)) as servers:
+        take_until(servers, ServerListening)
+        assert servers.take_death(f"ipc://{servers.folder}/1") == []
+
+
+def test_a_killed_server_had_no_last_words() -> None:
+    program = "import sys; print('preparing', file=sys.stderr); print('listening on it', flush=True); input()"
+    with started(PLANS[:1], child(program)) as servers:
+        take_until(servers, ServerListening)
+        os.kill(servers.servers[0].process.pid, signal.SIGKILL)
+        last = take_until(servers, ServerExited)[-1]
+        assert isinstance(last, ServerExited)
+        assert last.reason == "killed by SIGKILL"
+
+
 def test_the_last_words_of_a_server_say_why_it_ended() -> None:
     program = "import sys; sys.stderr.write('one\\ntwo: no such thing\\n'); sys.exit(70)"
     with started(PLANS[:1], child(program)) as servers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from msgspec import structs
 
 from dr.client import progress as module
 from dr.client.progress import LiveTable, PlainLines, Silence, choose_display, describe, show_count, show_time
@@ -29,6 +30,14 @@ def test_one_line_tells_share_buckets_speed_servers_and_time_left() -> None:
     assert describe(HALF) == " 50%  12 of 24 buckets, 1.76 M samples/s, 1 server, 4.0 s left"
 
 
+def test_without_a_server_at_work_the_line_says_what_is_waited_for() -> None:
+    away = ServerRow(name="x", endpoint="x", state="not connected", text="", buckets=0, buckets_per_second=0)
+    waits = [(), (away,), (away, ROWS[1]), (ROWS[1], ROWS[1])]
+    lines = [describe(structs.replace(HALF, servers=rows)).partition(" buckets, ")[2] for rows in waits]
+    alone = "waiting for a server"
+    assert lines == [alone, alone, "a server is preparing", "2 servers are preparing"]
+
+
 def test_the_display_follows_the_user_and_the_stream() -> None:
     kinds = [choose_display(True, Terminal()), choose_display(False, Terminal()), choose_display(False, io.StringIO())]
     assert [type(kind) for kind in kinds] == [Silence, LiveTable, PlainLines]
@@ -42,7 +51,12 @@ def test_plain_lines_tell_notices_and_now_and_then_the_state(monkeypatch: pytest
     lines.show(HALF)
     clock[0] = module.LINE_S
     lines.show(HALF)
-    assert stream.getvalue().splitlines() == ["dr: two: hello", "dr: two: hello", f"dr: {describe(HALF)}"]
+    assert stream.getvalue().splitlines() == [
+        "dr: two: hello",
+        "dr: two: hello",
+        f"dr: {describe(HALF)}",
+        "dr:   two preparing: building the tree",
+    ]
 
 
 def test_a_terminal_shows_a_row_per_server() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -134,8 +135,11 @@ def test_a_bad_name_is_refused_before_the_render(tmp_path: Path, name: str, mess
 def test_a_folder_without_permission_is_refused_before_the_render(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(BadInput, match=r"a\.exr: no permission to write in the folder"):
+    def refuse(path: Path, **words: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write anywhere
+    with pytest.raises(BadInput, match=r"a\.exr: cannot write in the folder .*: Permission denied"):
         check_output(tmp_path / "a.exr")
 
 

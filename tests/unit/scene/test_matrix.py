@@ -42,3 +42,13 @@ def test_a_camera_frame_loses_scale_and_mirror_but_not_its_view():
     assert (frame == matrix.translation((1, 2, 3))).all()
     assert matrix.determinant(frame) == 1.0
     assert matrix.determinant(mirrored) == -24.0
+
+
+def test_an_inverse_takes_every_point_back():
+    random = np.random.default_rng(4)
+    transform = np.eye(4)
+    transform[:3] = random.uniform(-2, 2, (3, 4))
+    back = matrix.inverse(transform)
+    error = 4 * np.linalg.cond(transform) * np.finfo(float).eps
+    assert np.abs(back @ transform - np.eye(4)).max() <= error
+    assert np.abs(matrix.cofactors(transform).T - back[:3, :3] * matrix.determinant(transform)).max() <= error

@@ -103,6 +103,7 @@ def test_ragged_polygons_of_many_sizes_match_a_plain_loop(load):
         (b"element face", b"element vertex", "line 8: expected each element once"),
         (b"float z", b"half z", "line 7: expected `property"),
         (b"vertex 4", b"vertex many", "line 4: expected `element NAME COUNT`"),
+        (b"vertex 4", b"vertex \xb2", "line 4: expected `element NAME COUNT`"),
         (b"vertex 4", b"vertex 99999999999", "element vertex: expected 99999999999 records, found fewer"),
         (b"uchar int vertex_indices", b"uchar int indices", "expected a property `list vertex_indices`"),
         (b"\n3 0 1 2", b"\n3 0 1 4", "expected vertex indices below 4, found 4"),

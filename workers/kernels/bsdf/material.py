@@ -13,6 +13,7 @@ from workers.kernels.vec3 import cross, dot, load_vec3, normalize, vec3
 OPAQUE = 0  # dr.scene.model.AlphaMode
 MASK = 1
 SMALLEST_COSINE = f32(1e-3)
+LOWEST_REFLECTION = f32(0.05)  # cosine to the surface: on the horizon itself half of a rough metal's lobe is lost
 
 
 @kernel
@@ -86,3 +87,20 @@ def visible_normal(normal, wo):
     if cosine >= SMALLEST_COSINE:
         return normal
     return normalize(normal + wo * (SMALLEST_COSINE - cosine))
+
+
+@kernel
+def reflecting_normal(normal, geometric, wo, metallic):
+    """The shading normal, tilted until a mirror there reflects `wo` off the surface; in part for part metal.
+
+    Otherwise a metal is black where interpolation or a map turns its reflection below the horizon. The mirror direction
+    is lifted and the normal put half way to it (Keller et al. 2017, Iray, local shading normal adaption). A non-metal
+    keeps its normal: the little that it loses is hidden by its diffuse part, which would show the tilt.
+    """
+    mirrored = normal * (2.0 * dot(normal, wo)) - wo
+    lowest = min(LOWEST_REFLECTION, 0.9 * dot(wo, geometric))  # a flat mirror, seen at a grazing angle, is left alone
+    below = lowest - dot(mirrored, geometric)
+    if below <= 0.0:
+        return normal
+    tilted = normalize(wo + normalize(mirrored + geometric * below))
+    return normalize(normal + (tilted - normal) * metallic)

@@ -7,7 +7,7 @@ transparent is passed at random along the path, and weakens shadow rays by its e
 import math
 
 from workers.kernels.bsdf.dispatch import evaluate_bsdf, prepare_bsdf, sample_bsdf
-from workers.kernels.bsdf.material import evaluate_material, hit_alpha, visible_normal
+from workers.kernels.bsdf.material import evaluate_material, hit_alpha, reflecting_normal, visible_normal
 from workers.kernels.bvh.traverse import any_hit, closest_hit
 from workers.kernels.camera import planar_depth
 from workers.kernels.jit import f32, i32, inner_kernel, kernel, u32
@@ -189,6 +189,8 @@ def trace_path(scene, origin, direction, pixel, sample, film):
             note_first_hit(scene, film, sample, t, direction, normal, params.base_color, object_id)
             if depth >= scene.max_depth:
                 break
+        if params.metallic > f32(0.0):
+            normal = reflecting_normal(normal, geometric, wo_world, params.metallic)
         tangent, bitangent = frame(normal)
         wo = to_local(wo_world, tangent, bitangent, normal)
         state = prepare_bsdf(params, wo)

@@ -6,7 +6,7 @@ Barycentrics (b1, b2) weigh p1 and p2; p0 gets 1 - b1 - b2. Hits in an instance 
 import math
 
 from workers.kernels.jit import f32, i32, inner_kernel, kernel
-from workers.kernels.records import COLOR, SMOOTH, TANGENT, instances, triangles, vertices
+from workers.kernels.records import COLOR, SMOOTH, TANGENT, instances, vertices
 from workers.kernels.vec3 import cross, dot, load_vec3, normalize, vec3
 
 OFFSET = f32(1.5e-5)  # of the largest coordinate: about 250 ulp, more than the error of a hit point
@@ -154,8 +154,3 @@ def hit_material(scene, triangle, instance):
     if instance >= 0:
         return i32(instances(scene.instances)[instance].material)
     return i32(triangle.material)
-
-
-@kernel
-def hit_triangle(scene, index):
-    return triangles(scene.triangles)[index]
