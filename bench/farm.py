@@ -164,7 +164,6 @@ def measure_farm(farm: Farm, samples: int, rounds: int, folder: Path) -> tuple[s
 
 def measure_start(rounds: int) -> None:
     """From the launch of `dr render` to the first tile, with warm kernels, milestone by milestone."""
-    run([DR, "warmup"])
     with tempfile.TemporaryDirectory() as name:
         quad = Path(name) / "quad.scene.toml"
         quad.write_text(ONE_QUAD)
@@ -215,6 +214,14 @@ def measure_cold() -> None:
     print_table(("`dr warmup`", "wall s", "CPU s", "must", "goal"), rows)
 
 
+def check_sources(begun: float) -> None:
+    """Ends the bench when the sources were edited meanwhile: some process compiled kernels again, unseen."""
+    sources = [path for folder in ("dr", "workers") for path in (ROOT / folder).rglob("*.py")]
+    edited = [path for path in sources if path.stat().st_mtime > begun]
+    if edited:
+        sys.exit(f"{edited[0].relative_to(ROOT)} was edited during the measurement, which is void; run it again")
+
+
 def main(
     part: Annotated[list[Part] | None, typer.Option(help="Repeatable; default: all.")] = None,
     rounds: int = 5,
@@ -222,13 +229,17 @@ def main(
 ) -> None:
     """Prints a table for each part."""
     print(describe())
-    parts = part or list(Part)
-    if Part.OVERHEAD in parts:
-        measure_overhead(rounds, frame_s)
-    if Part.START in parts:
-        measure_start(rounds)
-    if Part.COLD in parts:
-        measure_cold()
+    run([DR, "warmup"])
+    begun = time.time()
+    measures = {
+        Part.OVERHEAD: lambda: measure_overhead(rounds, frame_s),
+        Part.START: lambda: measure_start(rounds),
+        Part.COLD: measure_cold,
+    }
+    for name, measure in measures.items():
+        if name in (part or measures):
+            measure()
+            check_sources(begun)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ STATUSES: tuple[tuple[type[DrError], int], ...] = (
 def main(words: Sequence[str] | None = None) -> int:
     """Runs `dr WORDS` and gives its exit status. Whatever goes wrong ends in one line on stderr that begins `dr: `."""
     words = sys.argv[1:] if words is None else words
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start a thread per CPU that nobody needs
     try:
         open_standard_streams()
         from dr.cli.app import run  # it takes a while: Ctrl-C may come here

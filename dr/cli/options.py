@@ -16,22 +16,30 @@ def _option(panel: str, help_text: str, *names: str, metavar: str | None = None,
     return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=panel, show_default=False, **limits)
 
 
+def _flag(panel: str, help_text: str, *names: str) -> Any:
+    return _option(panel, help_text, *names, metavar="")  # else typer shows a <bool> that it does not take
+
+
 Scene: TypeAlias = Annotated[
-    Path, typer.Argument(help="A .gltf, .glb or .scene.toml file.", metavar="SCENE", show_default=False)
+    Path, typer.Argument(help="A .scene.toml, .gltf, .glb or .ply file.", metavar="SCENE", show_default=False)
 ]
 
-Samples: TypeAlias = Annotated[int | None, _option(PICTURE, "Samples per pixel.", metavar="N", min=1)]
-Size: TypeAlias = Annotated[str | None, _option(PICTURE, "Pixels of the full frame.", metavar="WxH")]
+Samples: TypeAlias = Annotated[
+    int | None, _option(PICTURE, "Samples per pixel. Default: the scene's, else 64.", metavar="N", min=1)
+]
+Size: TypeAlias = Annotated[
+    str | None, _option(PICTURE, "Pixels of the full frame. Default: the scene's, else 960x540.", metavar="WxH")
+]
 RegionOf: TypeAlias = Annotated[str | None, _option(PICTURE, "Render only this rectangle.", metavar="X,Y,W,H")]
-Camera: TypeAlias = Annotated[str | None, _option(PICTURE, "A camera by name or number.", metavar="NAME")]
+Camera: TypeAlias = Annotated[
+    str | None, _option(PICTURE, "A camera by name or number. Default: the first.", metavar="NAME")
+]
 Seed: TypeAlias = Annotated[int | None, _option(PICTURE, "Chooses the noise.", metavar="N", min=0, max=(1 << 32) - 1)]
 MaxDepth: TypeAlias = Annotated[
     int | None, _option(PICTURE, "Longest path; the camera ray counts as 1.", metavar="N", min=1)
 ]
 Filter: TypeAlias = Annotated[PixelFilter | None, _option(PICTURE, "How a pixel weighs its surroundings.")]
-NoDefaultLight: TypeAlias = Annotated[
-    bool, _option(PICTURE, "Leave a scene without lights dark.", "--no-default-light")
-]
+NoDefaultLight: TypeAlias = Annotated[bool, _flag(PICTURE, "Leave a scene without lights dark.", "--no-default-light")]
 
 Output: TypeAlias = Annotated[
     list[Path] | None,
@@ -50,7 +58,7 @@ BucketLog: TypeAlias = Annotated[Path | None, _option(FILES, "One JSON line per 
 Server: TypeAlias = Annotated[
     list[str] | None, _option(FARM, "A running `dr serve`; may be repeated.", metavar="HOST:PORT")
 ]
-Local: TypeAlias = Annotated[bool | None, _option(FARM, "Whether this machine renders, too.", "--local/--no-local")]
+Local: TypeAlias = Annotated[bool | None, _flag(FARM, "Whether this machine renders, too.", "--local/--no-local")]
 LocalServers: TypeAlias = Annotated[
     int | None, _option(FARM, "Servers on this machine. Default: one per NUMA node.", metavar="N", min=1, max=1024)
 ]
@@ -58,15 +66,15 @@ Threads: TypeAlias = Annotated[
     int | None,
     _option(FARM, "Render threads on this machine, in all. Default: one per CPU.", metavar="N", min=1, max=4096),
 ]
-BucketSize: TypeAlias = Annotated[str | None, _option(FARM, "Side of a bucket in pixels.", metavar="N|auto")]
+BucketSize: TypeAlias = Annotated[
+    str | None, _option(FARM, "Side of a bucket in pixels. Default: auto.", metavar="N|auto")
+]
 BucketOrder: TypeAlias = Annotated[
     str | None, _option(FARM, "spiral, hilbert, rows, columns, checker or random.", metavar="ORDER")
 ]
 
 SettingsFile: TypeAlias = Annotated[Path | None, _option(RUN, "Another dr.toml.", "--settings", metavar="FILE")]
-Check: TypeAlias = Annotated[
-    bool, _option(RUN, "Report files, memory, cameras and servers; render nothing.", "--check")
-]
-Json: TypeAlias = Annotated[bool, _option(RUN, "One JSON object last on stdout.", "--json")]
-Quiet: TypeAlias = Annotated[bool, _option(RUN, "Say nothing but errors.", "--quiet", "-q")]
-Verbose: TypeAlias = Annotated[bool, _option(RUN, "Say everything, and where the log is.", "--verbose", "-v")]
+Check: TypeAlias = Annotated[bool, _flag(RUN, "Report files, memory, cameras and servers; render nothing.", "--check")]
+Json: TypeAlias = Annotated[bool, _flag(RUN, "One JSON object last on stdout.", "--json")]
+Quiet: TypeAlias = Annotated[bool, _flag(RUN, "Say nothing but errors.", "--quiet", "-q")]
+Verbose: TypeAlias = Annotated[bool, _flag(RUN, "Say everything, and where the log is.", "--verbose", "-v")]

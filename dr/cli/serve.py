@@ -34,9 +34,12 @@ def serve(
         str | None, typer.Option(metavar="NAME", show_default=False, help="What clients call it. Default: HOST:PORT.")
     ] = None,
     settings: SettingsFile = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event of the connections.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every event of the connections.", metavar="")
+    ] = False,
 ) -> int:
     """Start one render server; `dr render --server HOST:PORT` uses it. Ctrl-C stops it."""
+    from workers.prepare.warmup import import_less
     from workers.server.__main__ import leave
     from workers.server.serving import ServeOptions, log_to_stderr
     from workers.server.serving import serve as run
@@ -44,6 +47,7 @@ def serve(
 
     options = {"port": port, "bind": bind, "threads": threads}
     values = load_settings(settings, os.environ, options).values
+    import_less()
     log_to_stderr(verbose)
     os.environ["DR_KERNEL_CACHE"] = str(values.kernel_cache)
     limits = settings_part(values, Limits)

@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
     samples: int | None  # per pixel
     size: tuple[int, int] | None  # (width, height) of the full frame, pixels
     region: Region | Sequence[int] | None  # (x, y, width, height): render that rectangle alone
-    camera: str | None  # name, or number as text
+    camera: str | int | None  # name or number
     seed: int | None
     frame: int | None
     max_depth: int | None  # the camera ray counts as 1
@@ -33,13 +33,13 @@ class Options(TypedDict, total=False):
     pixel_filter: str | None  # box or blackman-harris
     filter_radius: float | None  # pixels
     default_light: bool | None  # whether a scene without lights gets a neutral one
-    channels: Iterable[str] | None  # of beauty, alpha, depth, normal, albedo, object_id; all of them
+    channels: str | Iterable[str] | None  # of beauty, alpha, depth, normal, albedo, object_id; all of them
     view_transform: str | None  # of .png and .jpg: Standard, ACES 2.0 or Raw
     exposure: float | None  # of .png and .jpg, stops
-    outputs: Sequence[str | Path] | None  # names for `Result.save`, checked before the render starts
+    outputs: str | Path | Sequence[str | Path] | None  # names for `Result.save`, checked before the render starts
 
     # Who renders
-    servers: Sequence[str] | None  # addresses of running `dr serve`; without any, this machine renders
+    servers: str | Sequence[str] | None  # addresses of running `dr serve`; without any, this machine renders
     local: bool | None  # whether this machine renders, too
     local_servers: int | None  # processes on this machine; one per NUMA node
     threads: int | None  # render threads on this machine, in all; one per CPU
@@ -68,7 +68,7 @@ def render(
 
 
 def load_scene(path: str | os.PathLike[str]) -> Scene:
-    """The scene in a .gltf, .glb or .scene.toml file, complete with camera and light. Raises BadInput."""
+    """The scene in a .scene.toml, .gltf, .glb or .ply file, complete with camera and light. Raises BadInput."""
     from dr.scene.assets import Folder
     from dr.scene.formats import load_scene as load
 

@@ -26,6 +26,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from dr.errors import BadInput, DrError
+from dr.scene.survey import child_environment
 from dr.settings import Settings, as_environment
 
 SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
@@ -158,7 +159,7 @@ class LocalServers:
 
     def start(self, plans: Sequence[ServerPlan], settings: Settings | None = None) -> None:
         """Starts every process and returns; `take` reports who listens and who has died. They get our settings."""
-        self.environment = _environment() | (as_environment(settings) if settings else {})
+        self.environment = child_environment() | (as_environment(settings) if settings else {})
         self.folder = private_folder()
         for i, plan in enumerate(plans):
             endpoint = f"ipc://{self.folder}/{i + 1}"
@@ -267,12 +268,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
-
-
-def _environment() -> dict[str, str]:
-    """Lets a child find the very packages that we are, installed or not."""
-    folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def private_folder() -> Path:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from dr.errors import BadInput, did_you_mean
 from dr.protocol.messages import Channel
-from dr.scene.model import Region, RenderSettings, ViewSettings
+from dr.scene.model import RenderSettings, ViewSettings
 from dr.settings import Settings, load_settings
 
 AUTO = "auto"
@@ -51,9 +51,9 @@ def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping
         scene=Path(scene),
         picture=picture,
         view=_pick(given, _VIEW),
-        channels=parse_channels(given.get("channels", tuple(Channel))),
-        outputs=tuple(Path(path) for path in given.get("outputs", ())),
-        servers=tuple(given.get("servers", ())),
+        channels=parse_channels(_many(given.get("channels", tuple(Channel)))),
+        outputs=tuple(Path(path) for path in _many(given.get("outputs", ()))),
+        servers=tuple(_many(given.get("servers", ()))),
         local=given.get("local"),
         settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
     )
@@ -88,12 +88,19 @@ def _pick(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Friendly spellings of a value: `bucket_size="auto"`, `region=(x, y, width, height)`."""
+    """Friendly spellings of a value: `bucket_size="auto"`, `region=(x, y, width, height)`, `camera=0`."""
     if name == "bucket_size" and value == AUTO:
         return 0
-    if name == "region" and not isinstance(value, Region):
+    if name == "region" and isinstance(value, Iterable):
         return list(value)
+    if name == "camera" and isinstance(value, int):
+        return str(value)
     return value
+
+
+def _many(value: Any) -> Iterable[Any]:
+    """One name where several may be given."""
+    return [value] if isinstance(value, str | Path) else value
 
 
 def _size(size: Any) -> dict[str, int]:

@@ -79,7 +79,7 @@ def run_survey(path: Path, overrides: Mapping[str, object] | None = None, timeou
     command = [sys.executable, "-P", "-m", "dr.scene.survey", str(path), msgspec.json.encode(overrides or {}).decode()]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=_child_environment(), timeout=timeout_s
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=child_environment(), timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
         raise BadInput(f"{path}: not loaded after {timeout_s:g} s; the file is too large or damaged") from error
@@ -159,10 +159,10 @@ def _memory_bytes(scene: Scene, counts: Counts, manifest: Manifest) -> int:
     )
 
 
-def _child_environment() -> dict[str, str]:
-    """Finds the very package that asks, installed or not."""
+def child_environment() -> dict[str, str]:
+    """For a child process: it finds the very packages that we are, installed or not, and starts no BLAS threads."""
     folders = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders)), "OPENBLAS_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ def test_help_shows_options_and_examples(
     assert [word for word in shown if word not in text] == []
 
 
+def test_the_help_of_a_flag_shows_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "--help"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "<bool>" in line]
+    assert [line for line in lines if "--help" not in line] == []
+
+
 def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "dr 0.1.0\n"

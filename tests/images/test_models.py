@@ -229,7 +229,7 @@ def test_mapped_metal_has_no_black_rim(data: Path) -> None:
         _, mapped = cell(view, "beauty", 2, row)
         distance = from_middle(mapped)
         rim = mapped[(distance > 14) & (distance < 18)].mean(axis=-1)
-        assert rim.min() > 0.5 * mapped[distance < 12].mean()  # some of it mirrors the gold next to it
+        assert rim.min() > 0.3 * mapped[distance < 12].mean()  # part of it mirrors the gold next to it, many times
 
 
 # The others

@@ -24,7 +24,7 @@ from dr.scene.assets import Blobs
 from dr.scene.model import RenderSettings
 from workers.prepare.lifeline import die_with_parent
 from workers.prepare.shared import make_once
-from workers.prepare.warmup import kernels_compiled, load_preparation, use_kernel_cache
+from workers.prepare.warmup import import_less, kernels_compiled, load_preparation, use_kernel_cache
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -112,4 +112,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    import_less()
     sys.exit(main())

@@ -192,6 +192,5 @@ def image_rows(images: DecodedImages) -> tuple[Array, Array]:
 
 
 def only_environment(scene: Scene) -> EnvironmentLight | None:
-    """The environment; with several, the last one wins (a scene that includes others overrides theirs)."""
-    found = [light for light in scene.lights if isinstance(light, EnvironmentLight)]
-    return found[-1] if found else None
+    """The environment: loading leaves at most one in a scene (dr.scene.formats.assembly)."""
+    return next((light for light in scene.lights if isinstance(light, EnvironmentLight)), None)

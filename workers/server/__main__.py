@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dr.errors import BadInput, Impossible, Refused
 from dr.settings import DEFAULT_PORT, load_settings, settings_part
 from workers.numa.topology import parse_cpus
+from workers.prepare.warmup import import_less
 from workers.server.serving import ServeOptions, log_to_stderr, serve
 from workers.server.work import Limits
 
@@ -63,4 +64,5 @@ def leave(status: int) -> None:
 
 
 if __name__ == "__main__":
+    import_less()
     leave(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ before numba is loaded.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class KernelEngine:
     def start(self) -> None:
         with self._lock:
             if not self._closed and (self._waiting is None or not self._waiting.alive):
-                self._waiting = PrepareProcess()
+                with suppress(OSError):  # no memory, no process: the job tries again and says why it cannot
+                    self._waiting = PrepareProcess()
 
     def warm_up(self, say: Say) -> None:
         from workers.prepare.warmup import warm_up

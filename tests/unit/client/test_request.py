@@ -46,7 +46,8 @@ def test_an_automatic_bucket_size_wins_over_a_setting() -> None:
         ({"size": (0, 10)}, "width: expected"),
         ({"size": 10}, "size: expected .width, height. in pixels, found 10"),
         ({"seed": -1}, "seed: expected"),
-        ({"region": (0, 0, 0, 4)}, "region"),
+        ({"region": (0, 0, 0, 4)}, r"region\[2\]: expected `int` >= 1, found \[0, 0, 0, 4\]"),
+        ({"region": 5}, "region: expected .* found 5"),
         ({"channels": ["beauty", "smell"]}, "channels: expected names among beauty, .* found 'smell'"),
         ({"channels": []}, "channels: expected at least one"),
         ({"bucket_order": "zigzag"}, "bucket_order"),
@@ -57,6 +58,13 @@ def test_a_bad_option_is_one_clear_line(options: dict[str, Any], words: str) -> 
     with pytest.raises(BadInput, match=words) as caught:
         make_request("a.glb", options, {})
     assert "\n" not in str(caught.value)
+
+
+def test_one_name_needs_no_list() -> None:
+    request = make_request("a.glb", {"channels": "depth", "outputs": "a.exr", "servers": "a:1", "camera": 0}, {})
+    assert request.channels == (Channel.DEPTH,)
+    assert (request.outputs, request.servers) == ((Path("a.exr"),), ("a:1",))
+    assert request.picture == {"camera": "0"}
 
 
 def test_what_is_given_wins_over_the_scene() -> None:

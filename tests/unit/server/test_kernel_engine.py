@@ -73,3 +73,15 @@ def test_a_preparing_process_that_died_while_it_waited_is_replaced(engine, stuck
     with pytest.raises(DrError, match="killed by SIGKILL"):
         engine.prepare(stuck_job, say)
     assert said == ["reading the scene"]
+
+
+def test_a_host_without_room_for_a_process_costs_the_preparation_and_not_the_server(tmp_path, stuck_job, monkeypatch):
+    def no_room():
+        raise BlockingIOError("fork")
+
+    monkeypatch.setattr("workers.server.kernel_engine.PrepareProcess", no_room)
+    engine = KernelEngine(tmp_path, threads=1)
+    engine.start()
+    with pytest.raises(BlockingIOError):
+        engine.prepare(stuck_job, print)
+    engine.close()
