@@ -41,3 +41,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The end of a message about an unknown `word`: `" (did you mean 'roughness'?)"`, or nothing when none is close."""
     near = closest(word, choices)
     return f" (did you mean {near!r}?)" if near else ""
+
+
+def printable(text: str) -> str:
+    """Text out of a file or from a peer, without line ends and what a terminal obeys."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -48,9 +48,12 @@ def check_output(path: Path, size: tuple[int, int] = (1, 1), channels: Collectio
 
 def check_place(path: Path) -> None:
     """BadInput when no file can be written at `path`, found out by making one beside it."""
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        raise BadInput(f"{path}: expected a file's name, found a folder or device")
-    folder = path.resolve().parent
+    try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise BadInput(f"{path}: expected a file's name, found a folder or device")
+        folder = path.resolve().parent
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise BadInput(f"{path}: expected a file's name, found one that leads nowhere: {error}") from error
     if not folder.is_dir():
         raise BadInput(f"{path}: the folder {folder} does not exist: make it first")
     probe = _temporary_beside(path.resolve())

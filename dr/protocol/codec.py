@@ -1,8 +1,8 @@
 """Turns one message into the bytes of a header frame and back. Knows no payload, no socket and no peer.
 
 This is the only place where bytes from the wire are believed: whatever comes out has every field checked for type and
-range, whatever cannot be believed is a ProtocolError of one line. Unknown fields are ignored, so that a later version
-may add some; an unknown message is refused.
+range and every text made printable (a terminal obeys some letters); whatever cannot be believed is a ProtocolError of
+one line. Unknown fields are ignored, so that a later version may add some; an unknown message is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 
-from dr.errors import ProtocolError
+from dr.errors import ProtocolError, printable
 from dr.protocol.messages import AnyMessage, ClientMessage, ServerMessage
 from dr.protocol.version import HEADER_BYTES
 
@@ -61,7 +61,8 @@ def _decode(header: bytes | memoryview, expected: Mapping[object, type]) -> Any:
         name = fields.get("t") if isinstance(fields, dict) else None
         if not isinstance(name, str) or name not in expected:
             raise ValueError(f"a message named {name!r}")
-        return msgspec.convert(fields, expected[name], strict=True, builtin_types=(bytes,))
+        clean = {key: printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return msgspec.convert(clean, expected[name], strict=True, builtin_types=(bytes,))
     except _REFUSALS as error:
         raise ProtocolError(f"expected a message of this protocol, found {_one_line(error)}") from None
 

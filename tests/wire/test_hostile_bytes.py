@@ -24,6 +24,7 @@ from dr.protocol.messages import (
     Hello,
     Ping,
     Pong,
+    Progress,
     Setup,
     Tile,
     Welcome,
@@ -212,3 +213,10 @@ def test_endless_frames_are_refused_unread() -> None:
 def test_a_header_that_no_peer_would_accept_is_not_sent() -> None:
     with pytest.raises(ProtocolError, match="expected a header of at most 65536 bytes, found"):
         encode(Cancel(lease=LEASE, epoch=1, buckets=[1 << 31] * 20_000))
+
+
+def test_what_a_peer_says_cannot_command_a_terminal() -> None:
+    message = Progress(lease=b"12345678", epoch=1, text="half\x1b[2Jdone\nand more")
+    heard = decode_server(encode(message))
+    assert isinstance(heard, Progress)
+    assert heard.text == "half?[2Jdone?and more"

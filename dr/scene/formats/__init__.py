@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
-from dr.errors import BadInput
+from dr.errors import BadInput, printable
 from dr.scene.assets import Files, Role
 from dr.scene.complete import complete
 from dr.scene.formats.assembly import Assembly
@@ -38,10 +38,10 @@ def load_scene(files: Files, main: str, overrides: Overrides | None = None) -> S
         scene = _as_scene(part, main) if isinstance(part, Mesh) else part
         scene = complete(msgspec.structs.replace(scene, settings=_merged(scene.settings, overrides)), main)
     except BadInput as error:
-        raise BadInput(_printable(str(error))) from error
+        raise BadInput(printable(str(error))) from error
     except (MemoryError, RecursionError) as error:
         raise BadInput(f"{main}: too large or too deeply nested to load") from error
-    return msgspec.structs.replace(scene, notices=tuple(map(_printable, scene.notices)))
+    return msgspec.structs.replace(scene, notices=tuple(map(printable, scene.notices)))
 
 
 class _Loader:
@@ -92,11 +92,6 @@ _FORMATS: Mapping[str, Callable[[_Loader, str, Role], Scene | Mesh]] = {
     ".ply": _load_ply,
 }
 SUFFIXES = tuple(_FORMATS)
-
-
-def _printable(text: str) -> str:
-    """Names out of a file may hold line ends and what a terminal obeys."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _as_scene(mesh: Mesh, name: str) -> Scene:

@@ -149,3 +149,10 @@ def test_a_picture_that_the_format_cannot_hold_is_refused_before_the_render(tmp_
     with pytest.raises(BadInput, match=r"shows the channel beauty, which is not rendered"):
         check_output(tmp_path / "a.png", channels=["depth"])
     check_output(tmp_path / "a.exr", size=(65536, 65536), channels=["depth"])
+
+
+def test_a_link_that_leads_to_itself_is_refused_before_rendering(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.exr"
+    loop.symlink_to(loop)
+    with pytest.raises(BadInput, match=r"loop\.exr"):
+        check_output(loop)
