@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.kernels.jit import f32, i32, i64, kernel, kernel64
+from workers.kernels.jit import f32, i32, i64, inner_kernel, kernel64
 from workers.kernels.mathf import ONE_MINUS_EPSILON
 from workers.kernels.records import ALIAS
 
 
-@kernel
+@inner_kernel
 def _take(cells, cell, rest):
     """The cell or its alias, and what is left of the uniform number `rest`, stretched to [0, 1) again."""
     threshold = cells[cell].threshold
+    if threshold >= 1.0:  # equal weights, often: no division, the same bits
+        return i32(cell), min(rest, ONE_MINUS_EPSILON)
     if rest < threshold:
         return i32(cell), min(rest / threshold, ONE_MINUS_EPSILON)
     return cells[cell].alias, min((rest - threshold) / (1.0 - threshold), ONE_MINUS_EPSILON)
 
 
-@kernel
+@inner_kernel
 def choose(cells, n, u):
     """(index, u') for u in [0, 1): an index below `n` by weight, and a number that is uniform again.
 
