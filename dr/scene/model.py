@@ -222,7 +222,7 @@ class ViewSettings(Struct, frozen=True, kw_only=True):
     """How the linear picture is shown in .png and .jpg. Decides no pixel of the .exr."""
 
     view_transform: str = "Standard"  # Standard, ACES 2.0 or Raw
-    exposure: Annotated[float, Meta(ge=-64, le=64)] = 0.0  # stops
+    exposure: float = 0.0  # stops
 
 
 class Scene(Struct, frozen=True, kw_only=True, eq=False):

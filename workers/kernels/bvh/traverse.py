@@ -16,6 +16,7 @@ from collections import namedtuple
 from workers.kernels.bvh.build import CHILD_ROW, LEAVE, MAX_DEPTH
 from workers.kernels.jit import bits_float, f32, float_bits, i32, i64, inner_kernel, kernel, stack_array
 from workers.kernels.records import CULL_FLAG, ID_MASK, NODE_FLOATS, PACK_FLOATS, floats, instances, ints
+from workers.kernels.shapes.surface import transform_direction, transform_point
 from workers.kernels.simd import (
     LANES,
     as_ints,
@@ -34,7 +35,6 @@ from workers.kernels.simd import (
     vmax,
     vmin,
 )
-from workers.kernels.vec3 import vec3
 
 # A node pushes at most 7 children; a world tree, the mark of an instance and the instance's tree are under way at once
 STACK = 7 * MAX_DEPTH * 2 + 2
@@ -155,18 +155,7 @@ def _passed_backs(ids, ray, total):
 @kernel
 def _to_object(instance, o, d):
     """The ray as the instance's mesh sees it; d keeps its scale, so that distances stay the world's."""
-    m = instance.to_object
-    origin = vec3(
-        m[0] * o.x + m[1] * o.y + m[2] * o.z + m[3],
-        m[4] * o.x + m[5] * o.y + m[6] * o.z + m[7],
-        m[8] * o.x + m[9] * o.y + m[10] * o.z + m[11],
-    )
-    direction = vec3(
-        m[0] * d.x + m[1] * d.y + m[2] * d.z,
-        m[4] * d.x + m[5] * d.y + m[6] * d.z,
-        m[8] * d.x + m[9] * d.y + m[10] * d.z,
-    )
-    return origin, direction
+    return transform_point(instance.to_object, o), transform_direction(instance.to_object, d)
 
 
 @kernel

@@ -13,21 +13,19 @@ OFFSET = f32(1.5e-5)  # of the largest coordinate: about 250 ulp, more than the 
 
 
 @kernel
-def point_to_world(matrix, p):
-    return vec3(
-        matrix[0] * p.x + matrix[1] * p.y + matrix[2] * p.z + matrix[3],
-        matrix[4] * p.x + matrix[5] * p.y + matrix[6] * p.z + matrix[7],
-        matrix[8] * p.x + matrix[9] * p.y + matrix[10] * p.z + matrix[11],
-    )
-
-
-@kernel
-def direction_to_world(matrix, d):
+def transform_direction(matrix, d):
+    """`matrix` f4[12], rows of a 3x4 matrix, on a direction."""
     return vec3(
         matrix[0] * d.x + matrix[1] * d.y + matrix[2] * d.z,
         matrix[4] * d.x + matrix[5] * d.y + matrix[6] * d.z,
         matrix[8] * d.x + matrix[9] * d.y + matrix[10] * d.z,
     )
+
+
+@kernel
+def transform_point(matrix, p):
+    """The same on a point."""
+    return transform_direction(matrix, p) + vec3(matrix[3], matrix[7], matrix[11])
 
 
 @kernel
@@ -50,7 +48,7 @@ def hit_point(scene, triangle, instance, b1, b2):
     normal = cross(e1, e2)
     if instance >= 0:
         placed = instances(scene.instances)[instance]
-        p = point_to_world(placed.to_world, p)
+        p = transform_point(placed.to_world, p)
         normal = normal_to_world(placed.to_object, normal)
     squared = dot(normal, normal)
     if squared <= f32(0.0):  # products of tiny edges underflow: scale first
@@ -128,7 +126,7 @@ def shading_tangent(scene, triangle, instance, b1, b2):
     handedness = a[3]
     if instance >= 0:
         placed = instances(scene.instances)[instance]
-        tangent = direction_to_world(placed.to_world, tangent)
+        tangent = transform_direction(placed.to_world, tangent)
         if placed.mirrored != 0:
             handedness = -handedness
     return tangent, handedness
