@@ -28,13 +28,6 @@ MAX_LIGHTS = 1 << 16
 MAX_EXTENT = 1e15  # metres from the origin; areas and volumes of what lies within fit a float32
 
 
-class ColorSpace(StrEnum):
-    """How an 8- or 16-bit image's numbers relate to light. Float images are always linear."""
-
-    SRGB = "srgb"
-    LINEAR = "linear"
-
-
 class Image(Struct, frozen=True, kw_only=True, eq=False):
     """An undecoded picture: a file that the scene references by name, or bytes that were embedded in another file.
 
