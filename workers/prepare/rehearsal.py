@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from dr.scene.model import (
     Scene,
     Texture,
 )
+from workers.prepare.folders import PrivateFolder, user_folder
 from workers.prepare.prepare import write_prepared
 from workers.prepare.scene_file import Prepared, open_scene
 
@@ -39,10 +38,13 @@ class NoFiles:
 
 def rehearse(threads: int) -> Prepared:
     """Prepares and opens the little scene."""
-    with tempfile.TemporaryDirectory(prefix="dr-rehearsal-") as folder:
-        path = Path(folder) / "rehearsal.scene"
+    folder = PrivateFolder(user_folder("servers"))
+    try:
+        path = folder.path / "rehearsal.scene"
         write_prepared(rehearsal_scene(), NoFiles(), path, threads, lambda text: None)
         return open_scene(path, RenderSettings(width=1, height=1, samples=1))
+    finally:
+        folder.close()
 
 
 def rehearsal_scene() -> Scene:

@@ -87,3 +87,15 @@ def test_the_rehearsal_takes_every_step():
     prepared = rehearse(threads=1)
     assert prepared.record["environment"]["width"] == 2
     assert prepared.record["n_lights"] == 4  # quad, point, an emissive triangle, the environment
+
+
+@pytest.mark.slow
+def test_what_a_killed_rehearsal_leaves_behind_goes_with_the_next(tmp_path, monkeypatch):
+    from workers.prepare import rehearsal
+
+    monkeypatch.setattr(rehearsal, "user_folder", lambda name: tmp_path)
+    left_behind = tmp_path / "server-killed"
+    left_behind.mkdir()
+    (left_behind / "lock").touch()
+    rehearsal.rehearse(threads=1)
+    assert list(tmp_path.iterdir()) == []
