@@ -95,7 +95,7 @@ MATERIAL = np.dtype(
         ("normal_scale", "f4"),
         ("alpha_cutoff", "f4"),
         ("alpha_mode", "i4"),  # dr.scene.model.AlphaMode
-        ("flags", "i4"),  # DOUBLE_SIDED | EMISSIVE | TEXTURED
+        ("flags", "i4"),  # EMISSIVE | TEXTURED
         ("pad", "i4"),
         ("base_color_texture", TEXTURE),
         ("metallic_roughness_texture", TEXTURE),
@@ -103,9 +103,8 @@ MATERIAL = np.dtype(
         ("emission_texture", TEXTURE),
     ]
 )
-DOUBLE_SIDED = 1
-EMISSIVE = 2
-TEXTURED = 4  # any slot has an image
+EMISSIVE = 1
+TEXTURED = 2  # any slot has an image
 
 LIGHT = np.dtype(
     [

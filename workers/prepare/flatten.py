@@ -158,11 +158,7 @@ def material_rows(materials: list[Material], images: DecodedImages) -> Array:
             texture: Texture | None = getattr(material, name)
             fill_slot(row[name], texture, -1 if texture is None else images.row(texture.image, usage))
         textured = any(row[name]["image"] >= 0 for name in SLOT_USAGES)
-        row["flags"] = (
-            (records.DOUBLE_SIDED if material.double_sided else 0)
-            | (records.EMISSIVE if is_emissive(material) else 0)
-            | (records.TEXTURED if textured else 0)
-        )
+        row["flags"] = (records.EMISSIVE if is_emissive(material) else 0) | (records.TEXTURED if textured else 0)
     return rows
 
 
