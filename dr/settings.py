@@ -17,7 +17,9 @@ from msgspec import Meta, Struct, field
 
 from dr.errors import BadInput, did_you_mean
 
-DEFAULT_PORT = 20204
+DEFAULT_PORT = 20204  # of the production engine
+DEFAULT_ANNOUNCE_PORT = 20205
+DEFAULT_RT_PORT = 20206
 SETTINGS_FILE = "dr.toml"
 YES_NO = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 
@@ -52,13 +54,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     threads: Annotated[int, _about("render threads on this machine; 0: one per CPU", "threads", ge=0, le=4096)] = 0
 
+    restart_servers_on_render_end: Annotated[bool, _about("spawners restart the servers that took part")] = False
+
     # How the frame is cut
     bucket_size: Annotated[int, _about("side of a bucket; 0: chosen by size and samples", "pixels", ge=0, le=1024)] = 0
     bucket_order: Annotated[BucketOrder, _about("which buckets come first: " + ", ".join(BUCKET_ORDERS))] = "spiral"
 
     # Where a server listens
     port: Annotated[int, _about("first port of a render server", "TCP port", ge=1, le=65535)] = DEFAULT_PORT
-    bind: Annotated[str, _about("address on which a render server listens")] = "127.0.0.1"
+    bind: Annotated[str, _about("address on which servers and their spawner listen")] = "127.0.0.1"
+    announce_port: Annotated[
+        int,
+        _about("where a spawner announces its servers; the next free one if that is taken", "TCP port", ge=1, le=65535),
+    ] = DEFAULT_ANNOUNCE_PORT
 
     # Folders
     log_folder: Annotated[Path, _about("where log files go")] = field(
@@ -79,6 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # Patience of a server, and what a client may cost it
     beat_s: Annotated[float, _seconds("between two signs of life to a client")] = 0.25
     setup_s: Annotated[float, _seconds("a client that sends no frame for so long loses its lease")] = 30.0
+    drain_s: Annotated[float, _seconds("running buckets are waited for so long before a server ends")] = 4.0
     bucket_s: Annotated[float, _seconds("a bucket that takes longer has failed")] = 86400.0
     waiters: Annotated[int, _about("clients that may wait for a busy server", "clients", ge=0, le=4096)] = 64
     queued_buckets: Annotated[int, _about("buckets that a client may queue", "buckets", ge=1, le=1 << 24)] = 65536

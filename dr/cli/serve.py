@@ -41,8 +41,9 @@ def serve(
     """Start one render server; `dr render --server HOST:PORT` uses it. Ctrl-C stops it."""
     from workers.prepare.warmup import import_less
     from workers.server.__main__ import leave
-    from workers.server.serving import ServeOptions, log_to_stderr
+    from workers.server.serving import log_to_stderr
     from workers.server.serving import serve as run
+    from workers.server.words import ServeOptions
     from workers.server.work import Limits
 
     options = {"port": port, "bind": bind, "threads": threads}

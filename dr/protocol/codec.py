@@ -7,14 +7,14 @@ one line. Unknown fields are ignored, so that a later version may add some; an u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import msgpack
 import msgspec
 
 from dr.errors import ProtocolError, printable
-from dr.protocol.messages import AnyMessage, ClientMessage, ServerMessage
+from dr.protocol.messages import Announcement, AnyMessage, ClientMessage, ServerMessage
 from dr.protocol.version import HEADER_BYTES
 
 MAX_ITEMS = 4096  # of one list or map; the longest list of a message is Cancel's
@@ -44,6 +44,17 @@ def decode_server(header: bytes | memoryview) -> ServerMessage:
     return message
 
 
+def encode_announcement(announcement: Announcement) -> bytes:
+    """The body frame of an announcement."""
+    return _encoder.encode(announcement)
+
+
+def decode_announcement(body: bytes | memoryview) -> Announcement:
+    """What a spawner announced, as a subscriber hears it. Raises ProtocolError."""
+    announcement: Announcement = _believe(body, lambda fields: Announcement)
+    return announcement
+
+
 def _by_name(messages: Any) -> dict[object, type]:
     return {message.__struct_config__.tag: message for message in get_args(messages)}
 
@@ -54,15 +65,26 @@ _SERVER = _by_name(ServerMessage)
 
 
 def _decode(header: bytes | memoryview, expected: Mapping[object, type]) -> Any:
+    def find_type(fields: Any) -> type:
+        name = fields.get("t") if isinstance(fields, dict) else None
+        if not isinstance(name, str) or name not in expected:
+            raise ValueError(f"a message named {name!r}")
+        return expected[name]
+
+    return _believe(header, find_type)
+
+
+def _believe(header: bytes | memoryview, find_type: Callable[[Any], type]) -> Any:
+    """The struct that the bytes are. Raises ProtocolError of one line."""
     if len(header) > HEADER_BYTES:
         raise ProtocolError(f"expected a header of at most {HEADER_BYTES} bytes, found {len(header)}")
     try:
         fields = _unpack(header)
-        name = fields.get("t") if isinstance(fields, dict) else None
-        if not isinstance(name, str) or name not in expected:
-            raise ValueError(f"a message named {name!r}")
+        kind = find_type(fields)
+        if not isinstance(fields, dict):
+            raise ValueError("no map")
         clean = {key: printable(value) if isinstance(value, str) else value for key, value in fields.items()}
-        return msgspec.convert(clean, expected[name], strict=True, builtin_types=(bytes,))
+        return msgspec.convert(clean, kind, strict=True, builtin_types=(bytes,))
     except _REFUSALS as error:
         raise ProtocolError(f"expected a message of this protocol, found {_one_line(error)}") from None
 

@@ -1,7 +1,7 @@
 """Knows the order, number and size of a message's frames. Knows no socket, and nothing of what payload bytes mean.
 
 Frames: `[routing id, on a ROUTER] [header] [payload ...]`. A tile's payload is exactly its pixels, a chunk's is at most
-one frame of asset bytes, every other message has none.
+one frame of asset bytes, every other message has none. An announcement has two frames: `[topic] [body]`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from dr.errors import ProtocolError
-from dr.protocol.codec import decode_client, decode_server, encode
-from dr.protocol.messages import AnyMessage, Chunk, ClientMessage, ServerMessage, Tile
+from dr.protocol.codec import decode_announcement, decode_client, decode_server, encode, encode_announcement
+from dr.protocol.messages import Announcement, AnyMessage, Chunk, ClientMessage, ServerMessage, Tile
 from dr.protocol.tiles import tile_bytes
 from dr.protocol.version import MAX_PAYLOAD_FRAMES, PAYLOAD_FRAME_BYTES
 
 Frame: TypeAlias = bytes | memoryview
 Payload: TypeAlias = tuple[Frame, ...]
+TOPIC = b"server."  # what a client subscribes to: every server of the host
 
 
 def join(message: AnyMessage, payload: Sequence[Frame] = (), peer: bytes = b"") -> list[Frame]:
@@ -47,6 +48,19 @@ def split_server(frames: Sequence[Frame]) -> tuple[ServerMessage, Payload]:
     payload = tuple(frames[1:])
     _check_payload(message, payload)
     return message, payload
+
+
+def join_announcement(host_id: str, announcement: Announcement) -> list[Frame]:
+    """The frames to publish; the topic is `server.<host id>.<port>`."""
+    topic = b"%s%s.%d" % (TOPIC, host_id.encode(), announcement.port)
+    return [topic, encode_announcement(announcement)]
+
+
+def split_announcement(frames: Sequence[Frame]) -> Announcement:
+    """What a subscriber received. Raises ProtocolError."""
+    if len(frames) != 2:
+        raise ProtocolError(f"expected a topic and an announcement, found {len(frames)} frames")
+    return decode_announcement(frames[1])
 
 
 def _header(frames: Sequence[Frame]) -> Frame:

@@ -36,6 +36,22 @@ class Kind(StrEnum):
     STATUS = "status"
 
 
+class EngineKind(StrEnum):
+    """Which engine a server runs: finished pictures, or interactive ones (real time)."""
+
+    PRODUCTION = "production"
+    RT = "rt"
+
+
+class Availability(StrEnum):
+    """What a server has to offer right now."""
+
+    READY = "ready"  # free: who dials it gets it
+    BUSY = "busy"  # works for the client that `holder` names
+    DRAINING = "draining"  # finishes what it renders and then ends
+    GONE = "gone"  # the process has ended; a spawner may start another one
+
+
 class Channel(StrEnum):
     """What a tile can carry; the order here is the order of planes in a tile. Widths: see CHANNEL_WIDTHS."""
 
@@ -116,6 +132,20 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     queue_pos: Count = 0
     announce: Port = 0
     siblings: Annotated[list[Port], Meta(max_length=1024)] = field(default_factory=list)
+
+
+class ServerStatus(Message, tag="status", frozen=True, kw_only=True):
+    """Server to client, after the `welcome` of a `hello` whose kind is `status`: for people who watch the farm."""
+
+    state: Availability
+    holder: Text = ""
+    engine: EngineKind = EngineKind.PRODUCTION
+    nodes: Annotated[list[Count], Meta(max_length=1024)] = field(default_factory=list)  # NUMA nodes that it is bound to
+    release: Text = ""  # of the program, for people; `kernels` of the welcome decides
+    buckets: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0  # rendered since the process began
+    buckets_per_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # lately
+    memory_bytes: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0  # resident
+    up_s: Seconds = 0.0  # since the process began
 
 
 class Grant(Message, tag="grant", frozen=True, kw_only=True):
@@ -255,6 +285,32 @@ class ErrorMessage(Message, tag="error", frozen=True, kw_only=True):
 
 ClientMessage: TypeAlias = Hello | Setup | Chunk | Bucket | Cancel | Ping | Bye | ErrorMessage
 ServerMessage: TypeAlias = (
-    Here | Welcome | Grant | Get | Ready | Progress | Tile | Failed | Beat | Pong | Drain | NoLease | ErrorMessage
+    Here
+    | Welcome
+    | ServerStatus
+    | Grant
+    | Get
+    | Ready
+    | Progress
+    | Tile
+    | Failed
+    | Beat
+    | Pong
+    | Drain
+    | NoLease
+    | ErrorMessage
 )
 AnyMessage: TypeAlias = ClientMessage | ServerMessage
+
+
+class Announcement(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Spawner to subscribers: what one server of its host has to offer. Not a message of a conversation.
+
+    It carries the port alone: a client adds the host that it subscribed to, so that a forged one redirects no dial.
+    """
+
+    version: Count = field(name="v")
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    boot: Boot
+    state: Availability
+    holder: Text = ""

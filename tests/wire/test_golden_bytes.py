@@ -9,7 +9,10 @@ import pytest
 
 from dr.errors import ProtocolError
 from dr.protocol.codec import decode_client, decode_server, encode
+from dr.protocol.envelope import join_announcement, split_announcement
 from dr.protocol.messages import (
+    Announcement,
+    Availability,
     Beat,
     Bucket,
     BucketWork,
@@ -32,6 +35,7 @@ from dr.protocol.messages import (
     Progress,
     Ready,
     ServerMessage,
+    ServerStatus,
     Setup,
     Tile,
     Welcome,
@@ -83,6 +87,16 @@ SERVER: dict[str, ServerMessage] = {
         announce=20205,
         siblings=[20204, 20206],
     ),
+    "status": ServerStatus(
+        state=Availability.BUSY,
+        holder="anna",
+        nodes=[2, 3],
+        release="0.1.0",
+        buckets=700,
+        buckets_per_s=12.5,
+        memory_bytes=1 << 30,
+        up_s=60.0,
+    ),
     "grant": Grant(lease=LEASE, threads=8),
     "get": Get(lease=LEASE, epoch=EPOCH, digest=DIGEST, offset=0, n=1 << 20),
     "ready": Ready(lease=LEASE, epoch=EPOCH),
@@ -96,6 +110,8 @@ SERVER: dict[str, ServerMessage] = {
     "nolease": NoLease(),
     "error": ErrorMessage(code="version", text="no"),
 }
+
+ANNOUNCED = Announcement(version=1, port=20204, boot=BOOT, state=Availability.BUSY, holder="anna")
 
 
 def golden(side: str) -> dict[str, str]:
@@ -116,6 +132,20 @@ def test_what_a_server_says_has_these_bytes(name: str) -> None:
     header = golden("server")[name]
     assert encode(SERVER[name]).hex() == header
     assert decode_server(bytes.fromhex(header)) == SERVER[name]
+
+
+def test_an_announcement_has_these_bytes() -> None:
+    body = bytes.fromhex(golden("spawner")["announcement"])
+    assert join_announcement("h0st", ANNOUNCED) == [b"server.h0st.20204", body]
+    assert split_announcement([b"server.h0st.20204", body]) == ANNOUNCED
+
+
+@pytest.mark.parametrize(
+    "frames", [[], [b"t"], [b"t", b""], [b"t", b"\x80"], [b"t", b"\x01"], [b"t", b"\xc1"], [b"t"] * 3]
+)
+def test_what_is_no_announcement_is_refused_in_one_line(frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError, match=r"^expected .* found .*$"):
+        split_announcement(frames)
 
 
 def test_every_message_is_pinned() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dr.errors import BadInput
+from workers.numa.ranges import parse_ranges
 
 SYSFS = Path("/sys")
 
@@ -52,15 +52,4 @@ def _read_cpus(path: Path) -> frozenset[int]:
         text = path.read_text().strip()
     except OSError:
         return frozenset()
-    return parse_cpus(text, str(path)) if text else frozenset()
-
-
-def parse_cpus(text: str, place: str) -> frozenset[int]:
-    """CPU numbers of a list such as `0-3,8`. Raises BadInput naming `place`."""
-    cpus: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise BadInput(f"{place}: expected CPU numbers such as 0-3,8, found {text!r}")
-        cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return frozenset(cpus)
+    return frozenset(parse_ranges(text, str(path))) if text else frozenset()

@@ -1,48 +1,23 @@
-"""`python -m workers.server`: reads the words by which a parent starts a render server. Knows no work."""
+"""`python -m workers.server`: how a parent starts a render server. Knows exit statuses; knows no work."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 
 from dr.errors import BadInput, Impossible, Refused
-from dr.settings import DEFAULT_PORT, load_settings, settings_part
-from workers.numa.topology import parse_cpus
+from dr.settings import load_settings, settings_part
 from workers.prepare.warmup import import_less
-from workers.server.serving import ServeOptions, log_to_stderr, serve
+from workers.server.serving import log_to_stderr, serve
+from workers.server.words import ServeOptions, read_options
 from workers.server.work import Limits
-
-
-def read_options(words: list[str]) -> tuple[ServeOptions, bool]:
-    """(options, whether to log everything)"""
-    parser = argparse.ArgumentParser(prog="python -m workers.server")
-    parser.add_argument("--endpoint", help="ipc://PATH or tcp://HOST:PORT; wins over --bind and --port")
-    parser.add_argument("--bind", default="127.0.0.1", help="loopback address to listen on")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="TCP port; 0: any")
-    parser.add_argument("--threads", type=int, help="render threads; default: one per usable CPU")
-    parser.add_argument("--cpus", help="CPUs to run on, such as 0-3,8")
-    parser.add_argument("--name", help="what clients call this server")
-    parser.add_argument("--parent-pid", type=int, help="end when this process, our parent, does")
-    parser.add_argument("--verbose", action="store_true", help="log every event of the connections")
-    found = parser.parse_args(words)
-    options = ServeOptions(
-        endpoint=found.endpoint,
-        bind=found.bind,
-        port=found.port,
-        threads=found.threads,
-        cpus=tuple(sorted(parse_cpus(found.cpus, "--cpus"))) if found.cpus else None,
-        name=found.name,
-        parent_pid=found.parent_pid,
-        limits=settings_part(load_settings(None, os.environ).values, Limits),
-    )
-    return options, found.verbose
 
 
 def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
     try:
-        options, verbose = read_options(words)
+        limits = settings_part(load_settings(None, os.environ).values, Limits)
+        options, verbose = read_options(words, limits)
         log_to_stderr(verbose)
         return run(options)
     except BadInput as error:

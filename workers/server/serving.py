@@ -10,10 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
-
 from dr.errors import BadInput
-from dr.settings import DEFAULT_PORT
 from workers.numa.pin import pin_process
 from workers.numa.topology import usable_cpus
 from workers.prepare.folders import PrivateFolder, user_folder
@@ -21,26 +18,12 @@ from workers.prepare.lifeline import die_with_parent, lifeline_fd
 from workers.server.engine import Engine
 from workers.server.loop import Loop
 from workers.server.state import Identity
-from workers.server.work import Limits
+from workers.server.words import READY_WORD, ServeOptions
 
-READY_WORD = "listening on"
 MAX_THREADS = 4096
 MAX_NAME = 256  # dr.protocol.messages.Name
 
 log = logging.getLogger("dr.server")
-
-
-class ServeOptions(Struct, frozen=True, kw_only=True):
-    """How to serve. `endpoint` (tcp://HOST:PORT, ipc://PATH) wins over `bind` and `port`; TCP port 0 means any."""
-
-    endpoint: str | None = None
-    bind: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    threads: int | None = None  # None: one per CPU that the process may use
-    cpus: tuple[int, ...] | None = None  # None: those it may use already
-    name: str | None = None
-    parent_pid: int | None = None  # end when this process, our parent, does
-    limits: Limits = Limits()
 
 
 def serve(options: ServeOptions, engine: Engine | None = None) -> int:

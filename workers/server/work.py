@@ -41,7 +41,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     beat_s: float = 0.25
     dead_s: float = 3.0  # without a word from the holder, or from one who waits
     setup_s: float = 30.0  # a lease without a frame
-    drain_s: float = 0.5  # for running buckets, after a request to stop
+    drain_s: float = 4.0  # for running buckets, after a request to stop
     bucket_s: float = 24 * 3600.0
     waiters: int = 64
     queued_buckets: int = 65536

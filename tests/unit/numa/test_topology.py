@@ -4,7 +4,7 @@ import pytest
 
 from dr.errors import BadInput
 from workers.numa.pin import pin_process
-from workers.numa.topology import Node, Topology, parse_cpus, read_topology, usable_cpus
+from workers.numa.topology import Node, Topology, read_topology, usable_cpus
 
 
 def sysfs(folder, **nodes):
@@ -33,16 +33,6 @@ def test_without_complete_information_it_is_one_node(tmp_path, nodes):
 
 def test_this_host_has_the_cpus_that_this_process_may_use():
     assert frozenset(read_topology().cpus) == usable_cpus()
-
-
-@pytest.mark.parametrize("text", ["", "a", "1-", "3-1", "1,,2", "-1", "999999"])
-def test_a_bad_list_of_cpus_is_named(text):
-    with pytest.raises(BadInput, match=r"--cpus: expected CPU numbers such as 0-3,8"):
-        parse_cpus(text, "--cpus")
-
-
-def test_a_list_of_cpus_may_mix_numbers_and_ranges():
-    assert parse_cpus("0-2, 5,4", "--cpus") == {0, 1, 2, 4, 5}
 
 
 def test_a_process_is_pinned_and_refuses_strange_cpus():
