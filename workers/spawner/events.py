@@ -27,7 +27,7 @@ class ServerReported(Struct, frozen=True):
 
 
 class ServerExited(Struct, frozen=True):
-    """The process in this slot has ended, or could not be started. `reason` is for people, without the status's name."""
+    """The process in this slot has ended, or could not be started. `reason` is for people."""
 
     slot: int
     status: int | None  # exit status; negative: minus the signal's number; None: could not be started
