@@ -29,8 +29,10 @@ BUCKET_ORDERS: tuple[str, ...] = get_args(BucketOrder)
 
 
 class ServerAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of a list of servers. Without a port it means all servers of the host, as a bare HOST does."""
+
     host: Annotated[str, Meta(min_length=1, max_length=255)]
-    port: Annotated[int, Meta(ge=1, le=65535)] = DEFAULT_PORT
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     enabled: bool = True
 
 
@@ -47,7 +49,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one process; read once at start and passed on as values."""
 
     # Who renders
-    servers: Annotated[tuple[ServerAddress, ...], _about("render servers: a list of {host, port, enabled}")] = ()
+    servers: Annotated[
+        tuple[ServerAddress, ...], _about("render servers: a list of {host, port, enabled}; no port: all of the host")
+    ] = ()
     use_local_host: Annotated[bool, _about("this machine renders too when servers are configured")] = True
     local_servers: Annotated[
         int, _about("server processes on this machine; 0: one per NUMA node", "processes", ge=0, le=1024)

@@ -64,6 +64,7 @@ class Topic(StrEnum):
     JOINED = "joined"  # a server is ready and renders
     WAITING = "waiting"  # a server is busy with another client, or no server is left
     PREPARING = "preparing"  # a line of a server's progress
+    FOUND = "found"  # a host has more servers than the one that was named
     LOST = "lost"  # a server that took part is gone; its buckets go to others
     UNREACHABLE = "unreachable"  # a server does not answer; dialled again and again
     REFUSED = "refused"  # a server that will take no part in this render

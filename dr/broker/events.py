@@ -29,6 +29,7 @@ class ServerAdded(Struct, frozen=True):
 
     endpoint: str
     name: str = ""  # shown until the server says its own
+    whole_host: bool = False  # so shall the servers that it names beside itself
 
 
 class ServerRemoved(Struct, frozen=True):
@@ -127,3 +128,16 @@ Event: TypeAlias = (
     | AssetRead
     | CancelRequested
 )
+
+
+def title(event: Event) -> str:
+    """An event in a few words."""
+    match event:
+        case MessageReceived(peer, message):
+            return f"{type(message).__name__} from {peer.hex()}"
+        case PeerMisbehaved(peer) | SendFailed(peer) | AssetRead(peer):
+            return f"{type(event).__name__} {peer.hex()}"
+        case FrameRequested() | CancelRequested():
+            return type(event).__name__
+        case _:
+            return f"{type(event).__name__} {event.endpoint}"

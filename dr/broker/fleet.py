@@ -86,6 +86,8 @@ class Server(Struct, kw_only=True, eq=False):
     alone: bool = False  # holds a suspect
     reads: int = 0  # assets asked for and not answered yet
     has_joined: bool = False  # was ready in this connection
+    whole_host: bool = False  # stands for all servers of its host
+    siblings: int = 0  # servers that it brought
     is_reported: bool = False  # the user was told that it does not answer
     strikes: int = 0  # connections lost to misbehaviour
     verdict: Verdict | None = None

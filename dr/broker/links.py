@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dr.broker.commands import Dial, Disconnect, Topic
 from dr.broker.dispatch import Dispatch
 from dr.broker.fleet import Fleet, Phase, Server, Verdict
 from dr.broker.outbox import Outbox
 from dr.broker.report import Loss
+from dr.protocol.address import with_port
 from dr.protocol.messages import Bye, ErrorMessage, Hello, Ping
 from dr.protocol.version import PROTOCOL_VERSION
 
 MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
 ERROR_CHARS = 4096
+MAX_SIBLINGS = 1024  # that one server may ever bring
 
 
 class Links:
@@ -32,6 +36,20 @@ class Links:
         """Asks for a lease, for the first time on this connection or because the server ended the last one."""
         self.fleet.greet(server, now)
         self.outbox.send(server, self.hello)
+
+    def dial_siblings(self, server: Server, ports: Iterable[int], now: float) -> None:
+        """Dials the ports that a server names beside its own, on the host that we dialled, each once.
+
+        Those that are known already stay what they are, also when they are out of this render.
+        """
+        named = [with_port(server.endpoint, port) for port in ports if port]
+        fresh = [place for place in dict.fromkeys(named) if place and place not in self.fleet.servers]
+        fresh = fresh[: MAX_SIBLINGS - server.siblings]
+        for endpoint in fresh:
+            self.dial(self.fleet.add(endpoint, ""), now)
+        server.siblings += len(fresh)
+        if fresh:
+            self.outbox.notify(Topic.FOUND, f"its host has {_count_more(len(fresh))}", server)
 
     def tend(self, now: float) -> None:
         """Acts on every timer that has run out."""
@@ -110,3 +128,7 @@ class Links:
     def _tell_stranded(self, had_joined: bool) -> None:
         if had_joined and not self.fleet.ready():
             self.outbox.notify(Topic.WAITING, "no server is left; waiting for one")
+
+
+def _count_more(count: int) -> str:
+    return f"{count} more server{'s' * (count > 1)}"

@@ -36,14 +36,27 @@ _MessageHandler: TypeAlias = Callable[[Server, Any, float], None]
 class Broker:
     """One render: add servers, request the frame, feed events until `Finished`."""
 
-    def __init__(self, *, kernels: str, seed: bytes, client: str = "client", timers: Timers | None = None) -> None:
-        """`kernels` is the digest of the code that decides pixels; `seed`, 16 bytes, must never be used twice."""
+    def __init__(
+        self,
+        *,
+        kernels: str,
+        seed: bytes,
+        client: str = "client",
+        timers: Timers | None = None,
+        restart_servers: bool = False,
+    ) -> None:
+        """`kernels` is the digest of the code that decides pixels; `seed`, 16 bytes, must never be used twice.
+
+        With `restart_servers`, those that hold a lease at the end are asked to restart, all but our own children.
+        """
         self.fleet = Fleet(seed, timers or Timers())
         self.outbox = Outbox()
         self.epoch = int.from_bytes(self.fleet.draw(6), "little")
         self.dispatch = Dispatch(self.fleet, self.outbox, self.epoch)
         hello = say.Hello(version=PROTOCOL_VERSION, name=client, want=True, kernels=kernels)
         self.links = Links(self.fleet, self.outbox, self.dispatch, hello)
+        self.restart_servers = restart_servers
+        self.children: set[str] = set()  # endpoints of servers that we started ourselves
         self.finished: Finished | None = None
         self.dropped = 0  # messages of an unknown peer, an old lease or epoch, or about a finished bucket
         self._story: deque[tuple[float, str]] = deque(maxlen=STORY)
@@ -83,7 +96,7 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What to do about a fact. Raises Impossible, with the recent story, when our own books do not balance."""
-        self._story.append((now, _title(event)))
+        self._story.append((now, on.title(event)))
         return self._run(lambda: self._handlers[type(event)](event, now), now)
 
     def tick(self, now: float) -> list[Command]:
@@ -126,6 +139,7 @@ class Broker:
     # Servers come and go
 
     def _expect_server(self, event: on.ServerExpected, now: float) -> None:
+        self.children.add(event.endpoint)
         if not self.finished and not self._find(event.endpoint):
             self.fleet.add(event.endpoint, event.name)
 
@@ -133,6 +147,7 @@ class Broker:
         if self.finished:
             return
         server = self._find(event.endpoint) or self.fleet.add(event.endpoint, event.name)
+        server.whole_host = server.whole_host or event.whole_host
         if server.phase is Phase.IDLE:
             self.links.dial(server, now)
 
@@ -222,7 +237,10 @@ class Broker:
         if refusal := self.links.compare(message.version, message.kernels):
             self.links.retire(server, Verdict.REFUSED, refusal, now)
             return
-        if twin := self.fleet.find_twin(server, message.boot):
+        twin = self.fleet.find_twin(server, message.boot)
+        if server.whole_host and not (twin and twin.whole_host):
+            self.links.dial_siblings(server, message.siblings, now)
+        if twin:
             self.links.retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
             return
         server.name, server.boot = message.name, message.boot
@@ -367,21 +385,9 @@ class Broker:
         for server in self.fleet:
             if server.lease:
                 self.dispatch.cancel(server, now)
-                self.outbox.send(server, say.Bye(lease=server.lease))
+                restart = self.restart_servers and server.endpoint not in self.children
+                self.outbox.send(server, say.Bye(lease=server.lease, restart=restart))
                 self.fleet.end_lease(server)
         poisoned = tuple(Poisoned(entry.work, entry.error) for entry in self.dispatch.job.poisoned())
         self.finished = Finished(status, reason, poisoned)
         self.outbox.add(self.finished)
-
-
-def _title(event: Event) -> str:
-    """An event in a few words."""
-    match event:
-        case on.MessageReceived(peer, message):
-            return f"{type(message).__name__} from {peer.hex()}"
-        case on.PeerMisbehaved(peer) | on.SendFailed(peer) | on.AssetRead(peer):
-            return f"{type(event).__name__} {peer.hex()}"
-        case on.FrameRequested() | on.CancelRequested():
-            return type(event).__name__
-        case _:
-            return f"{type(event).__name__} {event.endpoint}"

@@ -8,29 +8,46 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from dr.errors import BadInput, Refused
 from dr.protocol.address import TcpAddress, parse_address
+from dr.settings import ServerAddress
 
 
-def resolve_servers(texts: Iterable[str]) -> tuple[str, ...]:
-    """ZeroMQ endpoints of the servers that a user named, in order, each once. Raises BadInput or Refused."""
-    return tuple(dict.fromkeys(endpoint for text in texts for endpoint in _resolve(text)))
+def resolve_servers(texts: Iterable[str]) -> Mapping[str, bool]:
+    """ZeroMQ endpoints of the servers that a user named, in order, each once. Raises BadInput or Refused.
+
+    The value tells whether the endpoint stands for all servers of its host: the user named no port.
+    """
+    found: dict[str, bool] = {}
+    for text in texts:
+        for endpoint, whole_host in _resolve(text):
+            found[endpoint] = found.get(endpoint, False) or whole_host
+    return found
 
 
-def _resolve(text: str) -> tuple[str, ...]:
+def saved_words(servers: Iterable[ServerAddress]) -> list[str]:
+    """The enabled servers of a saved list in a user's words. One without a port means its whole host, as there."""
+    hosts = ((f"[{each.host}]" if ":" in each.host else each.host, each.port) for each in servers if each.enabled)
+    return [host if port is None else f"{host}:{port}" for host, port in hosts]
+
+
+def _resolve(text: str) -> Iterator[tuple[str, bool]]:
     address = parse_address(text)
     if not address.is_loopback:
         raise Refused(
             f"server {text!r}: expected an address of this machine such as 127.0.0.1:20204: servers on other machines "
             "need keys (`dr keys`), which come with a later version"
         )
-    if not isinstance(address, TcpAddress):
-        return address.endpoints()
+    places = _literals(address) if isinstance(address, TcpAddress) else [address]
+    return ((endpoint, address.whole_host) for place in places for endpoint in place.endpoints())
+
+
+def _literals(address: TcpAddress) -> list[TcpAddress]:
+    """The same with IP literals for its host."""
     hosts = _look_up(address.host)
-    chosen = hosts if address.every else hosts[:1]
-    return tuple(endpoint for host in chosen for endpoint in TcpAddress(host, address.ports).endpoints())
+    return [TcpAddress(host, address.ports) for host in (hosts if address.every else hosts[:1])]
 
 
 def _look_up(host: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from dr.broker.events import Event, FrameRequested, ServerAdded, ServerExpected
 from dr.broker.fleet import Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
-from dr.client.addresses import resolve_servers
+from dr.client.addresses import resolve_servers, saved_words
 from dr.client.files import SceneFiles
 from dr.client.local import LocalServers, ServerPlan, host_nodes, plan_servers
 from dr.client.loop import Loop
@@ -89,7 +89,7 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
         watcher = Watcher(broker, frame, Tally(started, survey.notices), show)
         first: list[Event] = [
             *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
-            *(ServerAdded(endpoint) for endpoint in endpoints),
+            *(ServerAdded(endpoint, whole_host=whole) for endpoint, whole in endpoints.items()),
             FrameRequested(frame),
         ]
         end = Loop(broker, files, local, watcher).run(first, cancel)
@@ -125,7 +125,7 @@ def _survey_unless(cancel: threading.Event, request: Request) -> Survey:
         raise
 
 
-def wants_local(request: Request, endpoints: Sequence[str] | None) -> bool:
+def wants_local(request: Request, endpoints: Collection[str] | None) -> bool:
     """Whether servers are started here: if the user wants it or, with no server to dial, did not forbid it.
 
     With None for servers that are not known yet: whether they are started whatever those will be.
@@ -139,11 +139,12 @@ def plan_local(settings: Settings) -> list[ServerPlan]:
     return plan_servers(host_nodes(), settings.local_servers or None, settings.threads or None)
 
 
-def find_servers(request: Request, survey: Survey) -> tuple[str, ...]:
-    """Endpoints of the servers that are named on the command line or else in the scene or else in the settings."""
-    saved = survey.servers or request.settings.servers
-    texts = request.servers or [f"{_bracket(s.host)}:{s.port}" for s in saved if s.enabled]
-    endpoints = resolve_servers(texts)
+def find_servers(request: Request, survey: Survey) -> Mapping[str, bool]:
+    """The servers that are named on the command line or else in the scene or else in the settings.
+
+    Endpoints, and whether each stands for all servers of its host.
+    """
+    endpoints = resolve_servers(request.servers or saved_words(survey.servers or request.settings.servers))
     if not endpoints and request.local is False:
         raise BadInput("no server renders: --no-local needs --server HOST:PORT, or servers in the scene or settings")
     return endpoints
@@ -195,7 +196,7 @@ def _result(end: Finished, watcher: Watcher, view: ViewSettings, finished: float
     )
 
 
-def _thread_count(local: LocalServers, endpoints: Sequence[str]) -> int:
+def _thread_count(local: LocalServers, endpoints: Collection[str]) -> int:
     return sum(server.plan.threads for server in local.servers) + REMOTE_THREADS * len(endpoints)
 
 
@@ -203,9 +204,10 @@ def _broker(settings: Settings) -> Broker:
     from dr.scene.code_digest import code_digest
 
     name = f"{platform.node() or 'client'}, process {os.getpid()}"
-    timers = settings_part(settings, Timers)
-    return Broker(kernels=code_digest(), seed=os.urandom(16), client=name, timers=timers)
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    return Broker(
+        kernels=code_digest(),
+        seed=os.urandom(16),
+        client=name,
+        timers=settings_part(settings, Timers),
+        restart_servers=settings.restart_servers_on_render_end,
+    )

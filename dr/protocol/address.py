@@ -13,7 +13,7 @@ from dr.settings import DEFAULT_PORT
 MAX_PORTS = 1024  # of one range
 MAX_PATH_BYTES = 107  # of a Unix socket: sun_path without its final zero
 _EXPECTED = "expected HOST, HOST:PORT, HOST:FIRST-LAST, [IPv6]:PORT, dns+any:HOST or ipc:///PATH"
-_IPC, _EVERY = "ipc://", "dns+any:"
+_IPC, _TCP, _EVERY = "ipc://", "tcp://", "dns+any:"
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
 _PLACE = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<ports>[^/]*))?")
 
@@ -29,6 +29,11 @@ class TcpAddress(Struct, frozen=True):
     every: bool = False
 
     @property
+    def whole_host(self) -> bool:
+        """Whether all servers of the host are meant; its endpoints are then the first to ask."""
+        return self.ports is None
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the address stays on this machine. Any name but localhost counts as one that does not."""
         ip = _literal(self.host)
@@ -38,7 +43,7 @@ class TcpAddress(Struct, frozen=True):
         """ZeroMQ endpoints, one per port, as `tcp://host:port`."""
         first, last = self.ports or (DEFAULT_PORT, DEFAULT_PORT)
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return tuple(f"tcp://{host}:{port}" for port in range(first, last + 1))
+        return tuple(f"{_TCP}{host}:{port}" for port in range(first, last + 1))
 
 
 class IpcAddress(Struct, frozen=True):
@@ -46,6 +51,7 @@ class IpcAddress(Struct, frozen=True):
 
     path: str
     is_loopback: bool = True
+    whole_host: bool = False
 
     def endpoints(self) -> tuple[str, ...]:
         return (f"{_IPC}{self.path}",)
@@ -65,6 +71,13 @@ def parse_address(text: str) -> TcpAddress | IpcAddress:
     host = _parse_v6(match["v6"], text) if match["v6"] is not None else _parse_host(match["host"], text)
     ports = None if match["ports"] is None else _parse_ports(match["ports"], text)
     return TcpAddress(host, ports, every)
+
+
+def with_port(endpoint: str, port: int) -> str | None:
+    """The endpoint of another port of the same host; None where there are no ports, as on a Unix socket."""
+    if not endpoint.startswith(_TCP):
+        return None
+    return f"{endpoint.rpartition(':')[0]}:{port}"
 
 
 def _parse_ipc(text: str) -> IpcAddress:

@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dr.broker import events
 from dr.broker.commands import Status
 from dr.protocol.messages import Tile
-from tests.support.simulated_farm import Link, Said, SimulatedFarm, SimulatedServer, make_frame
+from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer, make_frame
 
 T = TypeVar("T")
 PICKS = st.integers(0, 10_000)
 MAX_ROUNDS = 2_000
+FIRST_PORT = 20204
 
 
 class FarmMachine(RuleBasedStateMachine):
@@ -29,13 +30,26 @@ class FarmMachine(RuleBasedStateMachine):
         self.frame = make_frame()
         self.old: list[tuple[bytes, Said]] = []  # messages that reached nobody in time
         self.is_requested = False
+        self.children: set[str] = set()
 
-    @initialize(count=st.integers(1, 4), threads=st.integers(1, 3), early=st.booleans())
-    def build(self, count: int, threads: int, early: bool) -> None:
+    @initialize(
+        count=st.integers(0, 4),
+        on_host=st.integers(1, 3),
+        threads=st.integers(1, 3),
+        early=st.booleans(),
+        restart=st.booleans(),
+    )
+    def build(self, count: int, on_host: int, threads: int, early: bool, restart: bool) -> None:
+        """Children of our own, every other one of which was expected, and a host that is named without a port."""
+        self.farm = SimulatedFarm(restart_servers=restart)
         if early:
             self.request_frame()
         for index in range(count):
+            if index % 2:
+                self.children.add(f"ipc:///server-{index}")
+                self.farm.tell(events.ServerExpected(f"ipc:///server-{index}"))
             self.farm.add(SimulatedServer(f"ipc:///server-{index}", threads))
+        self.farm.add_host([SimulatedServer(f"tcp://host:{FIRST_PORT + index}", threads) for index in range(on_host)])
 
     @precondition(lambda self: not self.is_requested)
     @rule()
@@ -52,7 +66,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule(pick=PICKS, count=st.integers(1, 6))
     def deliver_to_server(self, pick: int, count: int) -> None:
-        links = [link for link in self.farm.links_in("open") if link.to_server and self._listens(link)]
+        links = [link for link in self.farm.links_in("open") if link.to_server and self.farm.listens(link)]
         if link := choose(links, pick):
             for _ in range(min(count, len(link.to_server))):
                 self.farm.deliver_to_server(link)
@@ -166,6 +180,11 @@ class FarmMachine(RuleBasedStateMachine):
             self.farm.say(server, Said(msgspec.structs.replace(tile, **wrong), (b"pixels that must not be seen",)))
             server.works.appendleft(tile.bucket)
 
+    @rule(pick=PICKS, ports=st.lists(st.integers(FIRST_PORT - 1, FIRST_PORT + 4) | st.just(0), max_size=6))
+    def a_server_names_other_siblings(self, pick: int, ports: list[int]) -> None:
+        if server := choose(list(self.farm.servers.values()), pick):
+            server.siblings = ports
+
     # The user and the hostile
 
     @rule(pick=PICKS)
@@ -209,6 +228,13 @@ class FarmMachine(RuleBasedStateMachine):
         for bucket in given_up:
             assert self.farm.blames.get(bucket, 0) >= min(2, seen), f"bucket {bucket} was poisoned without a reason"
         assert not [server.endpoint for server in self.farm.servers.values() if server.holder or server.waiter]
+        asked = self.farm.broker.restart_servers
+        assert self.farm.byes == {place: asked and place not in self.children for place in self.farm.byes}
+        assert {server.endpoint[:12] for server in self.farm.broker.fleet} <= {
+            "ipc:///serve",
+            "ipc:///heale",
+            "tcp://host:2",
+        }
 
     def _heal(self) -> None:
         if not self.is_requested:
@@ -236,10 +262,6 @@ class FarmMachine(RuleBasedStateMachine):
             self.farm.links[waiting[0]].to_client.extend(Said(message) for message in waiting[1])
         for work in server.running():
             self.farm.finish(server, work)
-
-    def _listens(self, link: Link) -> bool:
-        server = self.farm.servers[link.endpoint]
-        return server.is_up and not server.is_hung
 
     def _choose_live(self, pick: int) -> SimulatedServer | None:
         return choose([server for server in self.farm.servers.values() if server.is_up], pick)

@@ -7,7 +7,7 @@ farm picks which link delivers next, which bucket is done next, who dies, and wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
@@ -61,6 +61,11 @@ def pixels_of(bucket: int, boot: bytes) -> bytes:
     return b"%d by %s" % (bucket, boot)
 
 
+def port_of(server: SimulatedServer) -> int:
+    """Of one whose endpoint is tcp://HOST:PORT."""
+    return int(server.endpoint.rpartition(":")[2])
+
+
 class Said(Struct, frozen=True):
     """A message on its way to the client."""
 
@@ -84,6 +89,8 @@ class SimulatedServer:
         self.threads = threads
         self.kernels = kernels
         self.version = PROTOCOL_VERSION
+        self.siblings: list[int] = []  # ports that its welcome names
+        self.restarts = 0  # times that a client asked for a fresh process
         self.lives = 0
         self.start()
 
@@ -145,6 +152,7 @@ class SimulatedServer:
             threads=self.threads,
             busy=self.is_lent,
             holder="somebody" if self.is_lent else "",
+            siblings=self.siblings,
         )
 
     def _lend(self, peer: bytes, now: float) -> list[ServerMessage]:
@@ -177,8 +185,9 @@ class SimulatedServer:
                 self.works.extend(buckets)
             case Cancel(buckets=cancelled):
                 self.works = deque(work for work in self.works if work.id not in cancelled)
-            case Bye():
+            case Bye(restart=restart):
                 assert self.holder is not None
+                self.restarts += restart
                 self.release(self.holder)
         return []
 
@@ -193,9 +202,11 @@ class SimulatedServer:
 class SimulatedFarm:
     """A broker, its servers, the network between them, and the picture that comes of it."""
 
-    def __init__(self, seed: bytes = b"seed of the test", timers: Timers | None = None) -> None:
+    def __init__(
+        self, seed: bytes = b"seed of the test", timers: Timers | None = None, restart_servers: bool = False
+    ) -> None:
         self.now = 0.0
-        self.broker = Broker(kernels=KERNELS, seed=seed, timers=timers)
+        self.broker = Broker(kernels=KERNELS, seed=seed, timers=timers, restart_servers=restart_servers)
         self.servers: dict[str, SimulatedServer] = {}
         self.links: dict[bytes, Link] = {}
         self.facts: deque[events.Event] = deque()  # that the loop has not told the broker yet
@@ -203,6 +214,7 @@ class SimulatedFarm:
         self.merged: dict[int, commands.MergeTile] = {}
         self.notices: list[commands.Notify] = []
         self.finished: commands.Finished | None = None
+        self.byes: dict[str, bool] = {}  # endpoints that were let go at the end, and whether they shall restart
         self.seen_at_poison: list[int] = []  # servers ever seen when a bucket was given up
         self.blames: dict[int, int] = {}  # bucket to the number of times that it failed or stood on a dying server
 
@@ -231,7 +243,8 @@ class SimulatedFarm:
             if server.holder and not server.is_hung and self.now > server.heard + DEAD_S:
                 self.lose_client(server)
 
-    def _carry_out(self, wanted: Iterable[commands.Command]) -> None:
+    def _carry_out(self, wanted: Sequence[commands.Command]) -> None:
+        self._note_byes(wanted)
         for command in wanted:
             match command:
                 case commands.Dial(endpoint, peer):
@@ -255,6 +268,15 @@ class SimulatedFarm:
                     assert self.finished is None, "a render finishes once"
                     self.finished = command
 
+    def _note_byes(self, wanted: Sequence[commands.Command]) -> None:
+        """Whoever is let go before or after the end is never asked to restart."""
+        is_end = any(isinstance(command, commands.Finished) for command in wanted)
+        for command in wanted:
+            if isinstance(command, commands.Send) and isinstance(command.message, Bye):
+                assert is_end or not command.message.restart
+                if is_end:
+                    self.byes[self.links[command.peer].endpoint] = command.message.restart
+
     def _carry(self, peer: bytes, message: ClientMessage) -> None:
         link = self.links[peer]
         if link.phase in {"closing", "closed"}:
@@ -264,16 +286,27 @@ class SimulatedFarm:
 
     # What the network and the servers do
 
-    def add(self, server: SimulatedServer) -> None:
+    def place(self, server: SimulatedServer) -> None:
+        """The server is there; nobody has told the broker."""
         self.servers[server.endpoint] = server
-        self.tell(events.ServerAdded(server.endpoint))
+
+    def add(self, server: SimulatedServer, whole_host: bool = False) -> None:
+        self.place(server)
+        self.tell(events.ServerAdded(server.endpoint, whole_host=whole_host))
+
+    def add_host(self, servers: Sequence[SimulatedServer]) -> None:
+        """Servers of one spawner, which know each other; the user names their host alone."""
+        for server in servers:
+            self.place(server)
+            server.siblings = [port_of(other) for other in servers if other is not server]
+        self.add(servers[0], whole_host=True)
 
     def links_in(self, *phases: str) -> list[Link]:
         return [link for link in self.links.values() if link.phase in phases]
 
     def connect(self, link: Link) -> None:
-        server = self.servers[link.endpoint]
-        if server.is_up:
+        server = self.servers.get(link.endpoint)
+        if server and server.is_up:
             link.phase = "open"
             self.tell(events.DialSucceeded(link.endpoint))
         else:
@@ -334,6 +367,11 @@ class SimulatedFarm:
         self.tell(events.ConnectionLost(link.endpoint, "connection closed"))
         link.phase = "closed"
 
+    def listens(self, link: Link) -> bool:
+        """Whether the server at the other end hears what arrives."""
+        server = self.servers[link.endpoint]
+        return server.is_up and not server.is_hung
+
     def flow(self) -> bool:
         """Delivers everything that is on its way, once; returns whether there was anything."""
         moved = False
@@ -347,8 +385,7 @@ class SimulatedFarm:
             if link.phase == "closing":
                 moved = True
                 self.close(link)
-            server = self.servers[link.endpoint]
-            while link.to_server and link.phase == "open" and server.is_up and not server.is_hung:
+            while link.to_server and link.phase == "open" and self.listens(link):
                 moved = True
                 self.deliver_to_server(link)
         while self.reads:

@@ -31,9 +31,17 @@ class TimedFarm(SimulatedFarm):
         """Seconds from the moment when all servers are ready to the last tile."""
         for server in servers:
             self.add(server)
-        self._run_until(lambda: len(self.broker.fleet.holders) == len(servers))
+        return self._time(frame, len(servers))
+
+    def render_host(self, frame: Frame, servers: list[SimulatedServer]) -> float:
+        """The same with the servers of one host, of which the user names the host alone."""
+        self.add_host(servers)
+        return self._time(frame, len(servers))
+
+    def _time(self, frame: Frame, count: int) -> float:
+        self._run_until(lambda: len(self.broker.fleet.holders) == count)
         self.tell(events.FrameRequested(frame))
-        self._run_until(lambda: len(self.broker.fleet.ready()) == len(servers))
+        self._run_until(lambda: len(self.broker.fleet.ready()) == count)
         began = self.now
         self._run_until(lambda: self.finished is not None)
         return self.now - began
@@ -66,8 +74,8 @@ class TimedFarm(SimulatedFarm):
             if link.endpoint not in self.silent:
                 self.connect(link)
 
-    def add(self, server: SimulatedServer) -> None:
-        super().add(server)
+    def add(self, server: SimulatedServer, whole_host: bool = False) -> None:
+        super().add(server, whole_host)
         self._dial_all()
 
     def _carry(self, peer: bytes, message: ClientMessage) -> None:

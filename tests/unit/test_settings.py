@@ -63,7 +63,7 @@ def test_the_users_own_file_is_read_where_there_is_one(tmp_path: Path) -> None:
 
 def test_servers_are_a_list_of_addresses(tmp_path: Path) -> None:
     path = toml(tmp_path, 'servers = [{host = "a"}, {host = "b", port = 30000, enabled = false}]')
-    servers = (ServerAddress(host="a", port=20204), ServerAddress(host="b", port=30000, enabled=False))
+    servers = (ServerAddress(host="a"), ServerAddress(host="b", port=30000, enabled=False))
     assert load_settings(path, {}).values.servers == servers
     assert load_settings(None, {}, {"servers": list(servers)}).values.servers == servers
 

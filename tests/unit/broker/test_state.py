@@ -415,6 +415,97 @@ def test_what_a_draining_server_could_not_finish_is_no_suspect() -> None:
     assert farm.finished.status is Status.COMPLETE
 
 
+# Hosts
+
+
+def host_of(*ports: int, host: str = "[::1]") -> list[SimulatedServer]:
+    return [SimulatedServer(f"tcp://{host}:{port}") for port in ports]
+
+
+def known(farm: SimulatedFarm) -> list[str]:
+    return [server.endpoint for server in farm.broker.fleet]
+
+
+def test_a_host_brings_all_its_servers_and_says_so_once() -> None:
+    farm = farm_of()
+    farm.add_host(host_of(20204, 30000, 30001))
+    settle(farm)
+    assert known(farm) == ["tcp://[::1]:20204", "tcp://[::1]:30000", "tcp://[::1]:30001"]
+    assert all(sim.works for sim in farm.servers.values())
+    farm.lose_client(farm.servers["tcp://[::1]:20204"])  # is greeted again, and welcomes again
+    settle(farm)
+    assert [n.text for n in farm.notices if n.topic is Topic.FOUND] == ["its host has 2 more servers"]
+
+
+def test_a_server_that_was_named_with_its_port_comes_alone() -> None:
+    farm = farm_of()
+    first, second = host_of(20204, 20205)
+    farm.place(second)
+    first.siblings = [20205]
+    farm.add(first)
+    settle(farm)
+    assert known(farm) == [first.endpoint]
+
+
+def test_siblings_bring_no_siblings() -> None:
+    farm = farm_of()
+    servers = host_of(20204, 20205)
+    servers[1].siblings = [20206]
+    servers[0].siblings = [20205]
+    farm.place(servers[1])
+    farm.add(servers[0], whole_host=True)
+    settle(farm)
+    assert known(farm) == [server.endpoint for server in servers]
+
+
+def test_a_server_on_a_unix_socket_has_no_host_to_bring() -> None:
+    farm = SimulatedFarm()
+    alone = server()
+    alone.siblings = [20205]
+    farm.add(alone, whole_host=True)
+    settle(farm)
+    assert known(farm) == [alone.endpoint]
+
+
+def test_a_later_list_brings_more_and_takes_nobody_away() -> None:
+    farm = farm_of()
+    servers = host_of(20204, 20205, 20206)
+    farm.add_host(servers[:2])
+    settle(farm)
+    farm.place(servers[2])
+    servers[0].siblings = [20206]
+    farm.lose_client(servers[0])
+    settle(farm)
+    assert len(farm.broker.fleet.ready()) == 3
+    assert [n.text for n in farm.notices if n.topic is Topic.FOUND] == ["its host has 1 more server"] * 2
+
+
+def test_a_sibling_that_the_user_removed_stays_away() -> None:
+    farm = farm_of()
+    servers = host_of(20204, 20205)
+    farm.add_host(servers)
+    settle(farm)
+    farm.tell(events.ServerRemoved(servers[1].endpoint, "removed by the user"))
+    farm.lose_client(servers[0])
+    settle(farm)
+    assert [server.endpoint for server in farm.broker.fleet.ready()] == [servers[0].endpoint]
+
+
+@pytest.mark.parametrize(("whole_host", "brought"), [(False, "tcp://127.0.0.1:20205"), (True, "tcp://[::1]:20205")])
+def test_a_host_with_two_addresses_brings_its_servers_under_one_of_them(whole_host: bool, brought: str) -> None:
+    farm = farm_of()
+    servers, doubles = host_of(20204, 20205), host_of(20204, 20205, host="127.0.0.1")
+    for sim in (*servers, *doubles):
+        farm.place(sim)
+        sim.siblings = [20205]
+    farm.add(servers[0], whole_host)
+    settle(farm)
+    farm.add(doubles[0], whole_host=True)
+    settle(farm)
+    assert set(known(farm)) == {servers[0].endpoint, doubles[0].endpoint, brought}
+    assert [ready.endpoint for ready in farm.broker.fleet.ready()] == [servers[0].endpoint, brought]
+
+
 # Races
 
 
@@ -535,6 +626,30 @@ def test_cancel_frees_every_server() -> None:
     assert farm.broker.next_deadline() == float("inf")
     assert farm.broker.handle(events.CancelRequested("again"), 1.1) == []
     farm.broker.check()
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_cancelled_render_restarts_its_servers_too_if_the_user_wants_restarts(is_asked: bool) -> None:
+    farm = SimulatedFarm(restart_servers=is_asked)
+    farm.tell(events.FrameRequested(FRAME))
+    farm.add(server(0))
+    farm.tell(events.ServerExpected("ipc:///server-1"))
+    farm.add(server(1))
+    settle(farm)
+    said = farm.broker.handle(events.CancelRequested("cancelled"), 1.0)
+    assert [message.restart for message in sent(said, Bye)] == [is_asked, False]
+
+
+def test_a_server_that_leaves_during_the_render_is_not_restarted() -> None:
+    farm = SimulatedFarm(restart_servers=True)
+    farm.tell(events.FrameRequested(FRAME))
+    farm.add(server(0))
+    farm.add(server(1))
+    settle(farm)
+    farm.tell(events.ServerRemoved("ipc:///server-0", "removed by the user"))
+    settle(farm)
+    render_all(farm)
+    assert [sim.restarts for sim in farm.servers.values()] == [0, 1]
 
 
 def test_progress_of_a_server_is_shown() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dr.errors import BadInput
-from dr.protocol.address import IpcAddress, TcpAddress, parse_address
+from dr.protocol.address import IpcAddress, TcpAddress, parse_address, with_port
 
 GOOD = {
     "node7": TcpAddress("node7"),
@@ -84,3 +84,24 @@ def test_endpoints_are_what_zeromq_dials(text: str, endpoints: tuple[str, ...]) 
 )
 def test_only_this_machine_is_loopback(text: str, is_loopback: bool) -> None:
     assert parse_address(text).is_loopback is is_loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "whole_host"),
+    [("node7", True), ("[::1]", True), ("dns+any:node7", True), ("node7:20204", False), ("ipc:///a", False)],
+)
+def test_a_host_without_a_port_means_all_its_servers(text: str, whole_host: bool) -> None:
+    assert parse_address(text).whole_host is whole_host
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "other"),
+    [
+        ("tcp://127.0.0.1:20204", "tcp://127.0.0.1:5"),
+        ("tcp://[::1]:20204", "tcp://[::1]:5"),
+        ("tcp://node7:20204", "tcp://node7:5"),
+        ("ipc:///run/dr:1", None),
+    ],
+)
+def test_another_port_of_the_same_host_is_named_like_it(endpoint: str, other: str | None) -> None:
+    assert with_port(endpoint, 5) == other
