@@ -1,9 +1,10 @@
-"""What the farm costs: CPU time against one bare process, time to the first tile, time to compile the kernels.
+"""What the farm costs: CPU time against one bare process; time to the first tile, to compile, to hear of servers.
 
-    python -m bench.farm [--part overhead] [--part start] [--part cold] [--rounds 5] [--frame-s 30]
+    python -m bench.farm [--part overhead] [--part start] [--part cold] [--part announce] [--rounds 5] [--frame-s 30]
 
-Everything is a child process that a user could have started: `dr render` with local servers, `dr warmup`, and
-bench.bare. CPU seconds are user + system of the whole tree of processes, as the kernel adds them up when it is reaped.
+Everything is a child process that a user could have started: `dr render` with local servers, `dr warmup`, `dr spawner`
+and bench.bare. CPU seconds are user + system of the whole tree of processes, as the kernel adds them up when it is
+reaped.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Annotated
 
 import typer
 
+from bench.announce import measure_announce
 from bench.machine import children_cpu_seconds, describe
 from bench.table import print_table
 
@@ -64,6 +66,7 @@ class Part(StrEnum):
     OVERHEAD = "overhead"
     START = "start"
     COLD = "cold"
+    ANNOUNCE = "announce"
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ def main(
         Part.OVERHEAD: lambda: measure_overhead(rounds, frame_s),
         Part.START: lambda: measure_start(rounds),
         Part.COLD: measure_cold,
+        Part.ANNOUNCE: lambda: measure_announce(DR),
     }
     for name, measure in measures.items():
         if name in (part or measures):

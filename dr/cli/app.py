@@ -8,14 +8,21 @@ from typing import Annotated
 import typer
 
 from dr.cli import BAD_INPUT, say
+from dr.cli.dashes import command_path, mend_dashes, read_names
+from dr.cli.keys import keys_app
 from dr.cli.render import EXAMPLES as RENDER_EXAMPLES
 from dr.cli.render import render
 from dr.cli.serve import EXAMPLES as SERVE_EXAMPLES
 from dr.cli.serve import serve
+from dr.cli.service import EXAMPLES as SERVICE_EXAMPLES
+from dr.cli.service import install, service_status, uninstall
 from dr.cli.settings import EXAMPLES as SETTINGS_EXAMPLES
 from dr.cli.settings import settings
+from dr.cli.spawner import EXAMPLES as SPAWNER_EXAMPLES
+from dr.cli.spawner import spawner, stop
+from dr.cli.status import EXAMPLES as STATUS_EXAMPLES
+from dr.cli.status import status
 from dr.cli.warmup import warmup
-from dr.cli.words import double_dashes
 
 CLICK_INTERRUPTED = 130  # what it makes of a Ctrl-C
 ClickError: type[Exception] = typer.BadParameter.__mro__[2]  # click's own base, wherever typer keeps it
@@ -31,6 +38,15 @@ app = typer.Typer(
 )
 app.command("render", epilog=RENDER_EXAMPLES)(render)
 app.command("serve", epilog=SERVE_EXAMPLES)(serve)
+spawner_app = typer.Typer(rich_markup_mode="rich")
+spawner_app.callback(invoke_without_command=True, epilog=SPAWNER_EXAMPLES)(spawner)
+spawner_app.command("stop")(stop)
+spawner_app.command("install", epilog=SERVICE_EXAMPLES)(install)
+spawner_app.command("uninstall")(uninstall)
+spawner_app.command("status")(service_status)
+app.add_typer(spawner_app, name="spawner")
+app.command("status", epilog=STATUS_EXAMPLES)(status)
+app.add_typer(keys_app, name="keys")
 app.command("warmup")(warmup)
 app.command("settings", epilog=SETTINGS_EXAMPLES)(settings)
 
@@ -55,27 +71,15 @@ def options(
 def run(words: Sequence[str]) -> int:
     """Runs one command and gives its exit status. A usage error is a line on stderr and status 2."""
     command = typer.main.get_command(app)
+    names = read_names(command)
     try:
-        status = command.main(double_dashes(words, _long_options(command)), prog_name="dr", standalone_mode=False)
+        ended = command.main(mend_dashes(words, names), prog_name="dr", standalone_mode=False)
     except ClickError as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         if not text:  # `dr` alone: the help was shown
             return BAD_INPUT
-        return say(
-            f"{text.rstrip('.')}{' ' if text.endswith('?') else '; '}see dr {_command_name(words)}--help", BAD_INPUT
-        )
-    if status == CLICK_INTERRUPTED:
+        place = " ".join(["dr", *command_path(words, names), "--help"])
+        return say(f"{text.rstrip('.')}{' ' if text.endswith('?') else '; '}see {place}", BAD_INPUT)
+    if ended == CLICK_INTERRUPTED:
         raise KeyboardInterrupt
-    return status if isinstance(status, int) else 0
-
-
-def _long_options(command: object) -> frozenset[str]:
-    """Names of all options of all commands that are longer than a letter, without dashes."""
-    commands = getattr(command, "commands", {}).values()
-    spelt = [name for sub in commands for param in sub.params for name in (*param.opts, *param.secondary_opts)]
-    return frozenset(name.removeprefix("--") for name in spelt if name.startswith("--"))
-
-
-def _command_name(words: Sequence[str]) -> str:
-    names = [info.name for info in app.registered_commands]
-    return next((f"{word} " for word in words if word in names), "")
+    return ended if isinstance(ended, int) else 0

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from dr.cli.options import SettingsFile
+from dr.protocol.messages import EngineKind
 from dr.settings import load_settings, settings_part
+
+if TYPE_CHECKING:
+    from workers.numa.plan import Placement
 
 EXAMPLES = """\
 Examples:
@@ -16,6 +21,8 @@ Examples:
 dr serve
 
 dr serve -port=30000 --threads 8
+
+dr serve -node=2,3
 """
 
 
@@ -30,6 +37,13 @@ def serve(
         int | None,
         typer.Option(metavar="N", min=1, max=4096, show_default=False, help="Render threads. Default: one per CPU."),
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", show_default=False, help="NUMA nodes to run on: their CPUs and memory."),
+    ] = None,
+    engine: Annotated[
+        EngineKind, typer.Option(show_default=False, help="Default: production; rt is for interactive work.")
+    ] = EngineKind.PRODUCTION,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", show_default=False, help="What clients call it. Default: HOST:PORT.")
     ] = None,
@@ -43,15 +57,36 @@ def serve(
     from workers.server.__main__ import leave
     from workers.server.serving import log_to_stderr
     from workers.server.serving import serve as run
+    from workers.server.title import show_title
     from workers.server.words import ServeOptions
     from workers.server.work import Limits
 
     options = {"port": port, "bind": bind, "threads": threads}
     values = load_settings(settings, os.environ, options).values
+    serving = ServeOptions(
+        bind=values.bind,
+        port=values.port,
+        engine=engine,
+        threads=values.threads or None,
+        name=name,
+        limits=settings_part(values, Limits),
+    )
+    if node is not None:
+        server = _place(node)
+        serving = replace(serving, nodes=server.nodes, cpus=server.cpus, memory_nodes=server.memory_nodes)
     import_less()
     log_to_stderr(verbose)
     os.environ["DR_KERNEL_CACHE"] = str(values.kernel_cache)
-    limits = settings_part(values, Limits)
-    serving = ServeOptions(bind=values.bind, port=values.port, threads=values.threads or None, name=name, limits=limits)
+    show_title(serving)
     leave(run(serving))
     return 0
+
+
+def _place(node: str) -> Placement:
+    """What `-node` says about CPUs and memory. Raises BadInput naming the nodes that there are."""
+    from workers.numa.plan import PlanOptions, make_plan
+    from workers.numa.ranges import parse_ranges
+    from workers.numa.topology import read_topology
+
+    (server,) = make_plan(read_topology(), PlanOptions(numa=1, nodes=parse_ranges(node, "-node"))).servers
+    return server

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from dr.errors import BadInput, did_you_mean
+from dr.protocol.messages import EngineKind
 from dr.scene.model import Region
 from dr.settings import BUCKET_ORDERS
+from workers.numa.ranges import parse_ranges
 
-_SINGLE_DASH = re.compile(r"-[a-z][a-z-]*[a-z](=.*)?", re.DOTALL)
+_COUNT = re.compile(r"[0-9]{1,9}")
 _SIZE = re.compile(r"(\d{1,18})\s*[xX,]\s*(\d{1,18})")  # limits are the model's
 _REGION = re.compile(r"(\d{1,18}),(\d{1,18}),(\d{1,18}),(\d{1,18})")
-
-
-def double_dashes(words: Sequence[str], options: frozenset[str]) -> list[str]:
-    """The same words with V-Ray's spelling `-port=30000` turned into `--port=30000`.
-
-    Only names in `options` are touched, nothing after `--`, and no word that could be a value (`-0.5`) or a cluster
-    of short options (`-qv`).
-    """
-    done = list(words)
-    end = done.index("--") if "--" in done else len(done)
-    for i, word in enumerate(done[:end]):
-        if _SINGLE_DASH.fullmatch(word) and word[1:].partition("=")[0] in options:
-            done[i] = "-" + word
-    return done
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -59,3 +46,34 @@ def parse_bucket_order(text: str) -> str:
         known = ", ".join(BUCKET_ORDERS)
         raise BadInput(f"--bucket-order: expected {known}; found {text!r}{did_you_mean(text, BUCKET_ORDERS)}")
     return text
+
+
+def parse_numa(text: str) -> int:
+    """How many servers; 0: one per node."""
+    if not _COUNT.fullmatch(text):
+        raise BadInput(f"-numa={text}: expected how many servers, such as 4 (0: one per node)")
+    return int(text)
+
+
+def parse_nodes(text: str) -> tuple[int, ...]:
+    """`3,5,6` or `0-3,8`, in that order."""
+    return _parse_list(text, "-node", "nodes such as 3,5,6 or 0-3,8")
+
+
+def parse_ports(text: str) -> tuple[int, ...]:
+    """`30000,40000` or `30000-30003`, in that order."""
+    return _parse_list(text, "-port", "TCP ports such as 30000,40000 or 30000-30003")
+
+
+def parse_engine(text: str) -> EngineKind:
+    kinds = [kind.value for kind in EngineKind]
+    if text not in kinds:
+        raise BadInput(f"-engine={text}: expected {' or '.join(kinds)}{did_you_mean(text, kinds)}")
+    return EngineKind(text)
+
+
+def _parse_list(text: str, option: str, expected: str) -> tuple[int, ...]:
+    try:
+        return parse_ranges(text, option)
+    except BadInput as error:
+        raise BadInput(f"{option}={text}: expected {expected}") from error

@@ -2,24 +2,19 @@
 
 Each server is a child process that listens on a Unix socket in a private folder: no port, no key. A child says
 `listening on ENDPOINT` on its stdout when it may be dialled; the end of that stream is its death, which whoever polls
-the descriptors notices at once. Its stdin is a pipe that we hold: when we die, even by
-kill -9, it reads the end and leaves.
+the descriptors notices at once.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -28,11 +23,12 @@ from msgspec import Struct
 from dr.errors import BadInput, DrError
 from dr.scene.survey import child_environment
 from dr.settings import Settings, as_environment
+from workers.numa.plan import deal
+from workers.spawner.child import Child
 
 SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
 STOP_S = 1.5  # a server that has not left by then is killed
 DYING_S = 0.05  # between the end of its stdout or connection and its exit status
-STDERR_LINES = 40  # kept of each server, for the reason of its death
 SOCKET_PATH_BYTES = 100  # the kernel's limit is 107, ours leaves room for the file name
 READY_WORD = "listening on "
 
@@ -75,22 +71,16 @@ def plan_servers(nodes: Sequence[Sequence[int]], count: int | None, threads: int
     cpus = [cpu for node in nodes for cpu in node]
     total = len(cpus) if threads is None else threads
     count = min(len(nodes), total) if count is None else count
-    groups = [tuple(node) for node in nodes] if count == len(nodes) else _deal(cpus, count)
+    groups = [tuple(node) for node in nodes] if count == len(nodes) else _share_cpus(cpus, count)
     shares = [max(1, total // count + (i < total % count)) for i in range(count)]
     return [ServerPlan(name=f"local-{i + 1}", threads=shares[i], cpus=groups[i]) for i in range(count)]
 
 
-def _deal(cpus: Sequence[int], count: int) -> list[tuple[int, ...]]:
+def _share_cpus(cpus: Sequence[int], count: int) -> list[tuple[int, ...]]:
     """Consecutive runs of CPUs, larger ones first; with more servers than CPUs they share."""
-    if count == 0:
-        return []
     if count > len(cpus):
         return [(cpus[i % len(cpus)],) for i in range(count)]
-    size, larger = divmod(len(cpus), count)
-    ends = [0]
-    for i in range(count):
-        ends.append(ends[-1] + size + (i < larger))
-    return [tuple(cpus[a:b]) for a, b in pairwise(ends)]
+    return deal(cpus, count) if count else []
 
 
 def host_nodes() -> list[list[int]]:
@@ -101,41 +91,18 @@ def host_nodes() -> list[list[int]]:
 
 
 class _Server:
-    """One child process and what it has said so far."""
+    """One child process, and whether it was announced."""
 
-    def __init__(self, plan: ServerPlan, endpoint: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, plan: ServerPlan, endpoint: str, child: Child) -> None:
         self.plan = plan
         self.endpoint = endpoint
-        self.process = process
+        self.child = child
         self.announced = False
-        self.last_lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self.partial: dict[int, bytes] = {}
-
-    def read_lines(self, fd: int) -> list[str] | None:
-        """The whole lines that have arrived on one of its streams, empty ones left out; None at the end."""
-        data = os.read(fd, 65536)
-        *lines, self.partial[fd] = (self.partial.get(fd, b"") + data).split(b"\n")
-        if not data:
-            return None
-        return [text for line in lines if (text := line.decode("utf-8", "replace").rstrip())]
 
     def announce(self) -> list[LocalEvent]:
         first = not self.announced
         self.announced = True
         return [ServerListening(self.plan.name, self.endpoint)] if first else []
-
-    def reason(self) -> str:
-        """Why it ended, in words for a person."""
-        status = self.process.returncode
-        if status == -signal.SIGKILL:
-            return "killed by SIGKILL"  # what it said before has nothing to do with that
-        if status is None:
-            how = "closed its output"
-        elif status < 0:
-            how = f"killed by {signal.Signals(-status).name}"
-        else:
-            how = f"ended with status {status}"
-        return f"{how}: {self.last_lines[-1]}" if self.last_lines else how
 
 
 class LocalServers:
@@ -167,21 +134,18 @@ class LocalServers:
             self.servers.append(server)
             self._watch(server)
 
-    def _spawn(self, plan: ServerPlan, endpoint: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, plan: ServerPlan, endpoint: str) -> Child:
         options = ["--endpoint", endpoint, "--name", plan.name, "--threads", str(plan.threads)]
         cpus = ["--cpus", ",".join(map(str, plan.cpus))] if plan.cpus else []
         words = [*self.command, *options, *cpus, "--parent-pid", str(os.getpid())]
-        pipe = subprocess.PIPE
         try:
-            # A process group of its own, because the terminal's Ctrl-C is ours to handle.
-            return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=self.environment, process_group=0)
+            return Child(words, self.environment)
         except OSError as error:
             raise DrError(f"cannot start a local server: {error.strerror}: {words[0]}") from error
 
     def _watch(self, server: _Server) -> None:
-        for stream, take in ((server.process.stdout, self._take_stdout), (server.process.stderr, self._take_stderr)):
-            if stream is not None:
-                self._readers[stream.fileno()] = partial(take, server, stream.fileno())
+        self._readers[server.child.stdout] = partial(self._take_stdout, server)
+        self._readers[server.child.stderr] = partial(self._take_stderr, server)
 
     def watched(self) -> list[int]:
         """The descriptors to poll for reading; ask again after each `take`."""
@@ -195,14 +159,9 @@ class LocalServers:
     def take_death(self, endpoint: str) -> list[LocalEvent]:
         """What there is to say of a server whose connection was lost because it has died; else nothing."""
         server = next((each for each in self.servers if each.endpoint == endpoint), None)
-        fd = server.process.stdout.fileno() if server and server.process.stdout else -1
-        if server is None or fd not in self._readers:
+        if server is None or server.child.stdout not in self._readers or not server.child.wait(DYING_S):
             return []
-        try:
-            server.process.wait(DYING_S)
-        except subprocess.TimeoutExpired:
-            return []
-        del self._readers[fd]
+        del self._readers[server.child.stdout]
         return self._with_exits(self._bury(server))
 
     def _with_exits(self, said: list[LocalEvent]) -> list[LocalEvent]:
@@ -211,63 +170,54 @@ class LocalServers:
             said, self._exits = [*said, *self._exits], []
         return said
 
-    def _take_stdout(self, server: _Server, fd: int) -> list[LocalEvent]:
-        lines = server.read_lines(fd)
-        if lines is None:
-            del self._readers[fd]
-            return self._bury(server)
-        return server.announce() if any(line.startswith(READY_WORD) for line in lines) else []
+    def _take_stdout(self, server: _Server) -> list[LocalEvent]:
+        lines, ended = server.child.read_lines(server.child.stdout)
+        listens = any(line.startswith(READY_WORD) for line in lines)
+        said = server.announce() if listens else []
+        if ended:
+            del self._readers[server.child.stdout]
+            said += self._bury(server)
+        return said
 
-    def _take_stderr(self, server: _Server, fd: int) -> list[LocalEvent]:
-        lines = server.read_lines(fd)
-        if lines is None:
-            del self._readers[fd]
-            return []
-        server.last_lines.extend(lines)
+    def _take_stderr(self, server: _Server) -> list[LocalEvent]:
+        lines, ended = server.child.read_lines(server.child.stderr)
+        if ended:
+            del self._readers[server.child.stderr]
+        return self._heard(server, lines)
+
+    def _heard(self, server: _Server, lines: list[str]) -> list[LocalEvent]:
+        server.child.last_words.extend(lines)
         return [ServerSaid(server.plan.name, line) for line in lines]
 
     def _bury(self, server: _Server) -> list[LocalEvent]:
         """The process is dead or, because its stdout has ended, as good as dead. Its last words are read first."""
-        with suppress(subprocess.TimeoutExpired):
-            server.process.wait(DYING_S)
+        server.child.wait(DYING_S)
         said: list[LocalEvent] = []
-        fd = server.process.stderr.fileno() if server.process.stderr else -1
-        while fd in self._readers and select.select([fd], [], [], 0)[0]:
-            said += self._take_stderr(server, fd)
-        self._exits.append(ServerExited(server.plan.name, server.endpoint, server.reason()))
+        if server.child.stderr in self._readers:
+            said += self._heard(server, server.child.read_rest(server.child.stderr))
+        self._exits.append(ServerExited(server.plan.name, server.endpoint, server.child.reason()))
         return [*said, *server.announce()]
 
     def ask_to_stop(self) -> None:
         """Tells every server to leave, without waiting for it."""
         for server in self.servers:
-            with suppress(OSError):
-                server.process.terminate()
+            server.child.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
         """Ends every server, by force if need be, and removes the private folder. May be called twice."""
         self.ask_to_stop()
-        for server in self.servers:
-            _end(server.process)
-        self.servers.clear()
-        self._readers.clear()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_S)
-    except BaseException as error:
-        process.kill()
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-    finally:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        deadline = time.monotonic() + STOP_S
+        try:
+            for server in self.servers:
+                server.child.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            for server in self.servers:
+                server.child.close()
+            self.servers.clear()
+            self._readers.clear()
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder = None
 
 
 def private_folder() -> Path:

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dr.cli.words import double_dashes, parse_bucket_size, parse_region, parse_size
+from dr.cli.words import parse_bucket_size, parse_nodes, parse_numa, parse_ports, parse_region, parse_size
 from dr.errors import BadInput
 from dr.scene.model import Region
-
-OPTIONS = frozenset({"port", "threads"})
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["serve", "-port=30000"], ["serve", "--port=30000"]),
-        (["serve", "-port", "30000"], ["serve", "--port", "30000"]),
-        (["serve", "--port=1"], ["serve", "--port=1"]),
-        (["render", "-q", "-o", "a.exr"], ["render", "-q", "-o", "a.exr"]),
-        (["render", "--exposure", "-0.5"], ["render", "--exposure", "-0.5"]),
-        (["render", "-qv"], ["render", "-qv"]),
-        (["serve", "--", "-port=1"], ["serve", "--", "-port=1"]),
-    ],
-)
-def test_one_dash_before_a_long_option_is_enough(words: list[str], expected: list[str]) -> None:
-    assert double_dashes(words, OPTIONS) == expected
 
 
 def test_a_size_is_two_numbers_with_an_x() -> None:
@@ -55,3 +37,29 @@ def test_a_bucket_size_is_a_number_or_auto() -> None:
 def test_another_bucket_size_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput, match="--bucket-size: expected auto or"):
         parse_bucket_size(text)
+
+
+def test_lists_of_nodes_and_ports_keep_their_order() -> None:
+    assert (parse_nodes("3,5,6"), parse_nodes("0-3,8"), parse_nodes("6,2-3")) == ((3, 5, 6), (0, 1, 2, 3, 8), (6, 2, 3))
+    assert (parse_ports("30000,40000"), parse_ports("30000-30002")) == ((30000, 40000), (30000, 30001, 30002))
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1,,2", "3-1", "1.5", "99999999", "0-99999"])
+def test_another_list_is_refused_in_one_line_that_begins_as_it_was_written(text: str) -> None:
+    with pytest.raises(BadInput) as nodes:
+        parse_nodes(text)
+    assert str(nodes.value) == f"-node={text}: expected nodes such as 3,5,6 or 0-3,8"
+    with pytest.raises(BadInput) as ports:
+        parse_ports(text)
+    assert str(ports.value) == f"-port={text}: expected TCP ports such as 30000,40000 or 30000-30003"
+
+
+def test_a_number_of_servers_is_a_number() -> None:
+    assert (parse_numa("4"), parse_numa("0")) == (4, 0)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "٤", "4 5", "9999999999"])
+def test_another_number_of_servers_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(BadInput) as found:
+        parse_numa(text)
+    assert str(found.value) == f"-numa={text}: expected how many servers, such as 4 (0: one per node)"

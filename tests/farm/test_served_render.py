@@ -1,4 +1,4 @@
-"""`dr render --server HOST:PORT` and `dr serve`: real processes over loopback TCP."""
+"""`dr render --server`, `dr serve` and `dr spawner`: real processes over loopback TCP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 import dr
+from dr.protocol import address
+from dr.protocol.messages import Availability
+from dr.settings import Settings
 from tests.support.farm import (
     DEADLINE_S,
     ROOT,
@@ -24,6 +29,9 @@ from tests.support.farm import (
     wait_for_line,
     write_scene,
 )
+from tests.support.spawner import Subscriber, free_ports
+from tests.support.sysfs import write_host
+from workers.numa.topology import usable_cpus
 
 SIZE = ("--size", "96x64", "--samples", "4", "--bucket-size", "16")
 
@@ -174,3 +182,114 @@ def test_a_server_killed_over_tcp_leaves_the_client_waiting_until_cancelled(tmp_
         stdout, _ = client.communicate(timeout=DEADLINE_S)
     assert client.returncode == 1
     assert len(json.loads(stdout.splitlines()[-1])["lost"]) == 1
+
+
+# Servers of a spawner
+
+
+@contextmanager
+def spawning(folder: Path, ports: str) -> Iterator[psutil.Process]:
+    """`dr spawner --per-node 2` as on a host of one node, with both servers ready."""
+    write_host(folder / "sys", {0: ",".join(map(str, sorted(usable_cpus())))})
+    spawner = start_dr(folder, "spawner", "--per-node", 2, f"-port={ports}", "--sysfs", folder / "sys")
+    try:
+        wait_for_line(spawner, "ready")
+        wait_for_line(spawner, "ready")
+        yield psutil.Process(spawner.pid)
+    finally:
+        spawner.terminate()
+        try:
+            spawner.communicate(timeout=DEADLINE_S)
+        finally:
+            spawner.kill()
+    assert spawner.returncode == 0
+
+
+@pytest.fixture
+def announce_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Where spawners of this test announce."""
+    (port,) = free_ports(1)
+    monkeypatch.setenv("DR_ANNOUNCE_PORT", str(port))
+    return port
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Two ports for servers, the first of which is the one that a client of this process dials on a bare host."""
+    first, second = free_ports(2)
+    monkeypatch.setattr(address, "DEFAULT_PORT", first)
+    return first, second
+
+
+def render_on(place: str, scene: Path, **options: object) -> dr.Result:
+    """In this process, on these servers alone."""
+    chosen: dict[str, object] = {"size": (96, 64), "samples": 4, "bucket_size": 16, "servers": [place], "local": False}
+    return dr.render(scene, **{**chosen, **options})  # type: ignore[arg-type]
+
+
+def places(image: dr.Result) -> set[str]:
+    return {server.endpoint for server in image.statistics.servers}
+
+
+@pytest.mark.usefixtures("announce_port")
+def test_the_servers_of_a_spawner_render_together(tmp_path: Path) -> None:
+    scene, out = write_scene(tmp_path, bucket_s=0.1), tmp_path / "a.exr"
+    first = first_of_two_free_ports()
+    with spawning(tmp_path, f"{first}"):
+        where = ("--server", f"127.0.0.1:{first}-{first + 1}", "--no-local", "--json")
+        facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where))
+    assert {s["endpoint"] for s in facts["servers"]} == {f"tcp://127.0.0.1:{first + i}" for i in range(2)}
+    assert facts["buckets"] == 24
+
+
+def first_of_two_free_ports() -> int:
+    """A free port whose successor is free, too."""
+    for _ in range(100):
+        (port,) = free_ports(1)
+        with socket.socket() as probe:
+            if port < 65535 and probe.connect_ex(("127.0.0.1", port + 1)):
+                return port
+    raise AssertionError("no two ports in a row are free")
+
+
+@pytest.mark.usefixtures("announce_port")
+def test_a_host_without_a_port_brings_all_servers_of_its_spawner(tmp_path: Path, host: tuple[int, int]) -> None:
+    scene = write_scene(tmp_path, bucket_s=0.1)
+    with spawning(tmp_path, f"{host[0]},{host[1]}"):
+        image = render_on("127.0.0.1", scene)
+    assert places(image) == {f"tcp://127.0.0.1:{port}" for port in host}
+    assert sum("its host has 1 more server" in notice for notice in image.notices) == 1
+
+
+@pytest.mark.usefixtures("announce_port")
+def test_a_port_brings_that_server_alone(tmp_path: Path, host: tuple[int, int]) -> None:
+    scene = write_scene(tmp_path, bucket_s=0.02)
+    with spawning(tmp_path, f"{host[0]},{host[1]}"):
+        image = render_on(f"127.0.0.1:{host[0]}", scene)
+    assert places(image) == {f"tcp://127.0.0.1:{host[0]}"}
+
+
+def test_a_sibling_that_is_not_there_costs_nothing_but_a_notice(tmp_path: Path, host: tuple[int, int]) -> None:
+    scene = write_scene(tmp_path, bucket_s=0.02)
+    with serving(tmp_path, "--port", host[0], "--siblings", host[1]) as one:
+        image = render_on("127.0.0.1", scene)
+    assert places(image) == {f"tcp://{one}"}
+    assert image.complete
+    assert any(f":{host[1]}: nobody listens there" in notice for notice in image.notices)
+
+
+def test_servers_that_took_part_are_restarted_if_the_settings_say_so(
+    tmp_path: Path, announce_port: int, host: tuple[int, int]
+) -> None:
+    scene = write_scene(tmp_path, bucket_s=0.05)
+    with (
+        spawning(tmp_path, f"{host[0]},{host[1]}") as spawner,
+        Subscriber(announce_port) as listener,
+    ):
+        before = {port: listener.wait_state(port, Availability.READY).boot for port in host}
+        processes = {child.pid for child in spawner.children()}
+        assert render_on("127.0.0.1", scene).complete
+        assert {child.pid for child in spawner.children()} == processes
+        assert render_on("127.0.0.1", scene, settings=Settings(restart_servers_on_render_end=True)).complete
+        for port in host:
+            listener.wait_state(port, Availability.READY, but=before[port])

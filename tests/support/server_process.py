@@ -15,6 +15,7 @@ import zmq
 
 from dr.protocol.envelope import join, split_server
 from dr.protocol.messages import (
+    Announcement,
     AnyMessage,
     Beat,
     Bucket,
@@ -25,9 +26,11 @@ from dr.protocol.messages import (
     Get,
     Grant,
     Hello,
+    Kind,
     Ping,
     Progress,
     Ready,
+    ServerStatus,
     Setup,
     Tile,
     Welcome,
@@ -36,6 +39,7 @@ from dr.protocol.tiles import Pixels, unpack
 from dr.scene.assets import Manifest
 from dr.scene.model import RenderSettings
 from tests.support.serving import digest_of, manifest_of
+from workers.server.words import read_report
 
 T = TypeVar("T")
 FAKE = (sys.executable, "-m", "tests.support.fake_server")
@@ -54,6 +58,7 @@ class ServerProcess:
         self.folder = folder
         self.words = [*command, *(words or ("--endpoint", f"ipc://{folder}/gate"))]
         self.environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
+        self.unread = b""  # of its stdout
 
     def __enter__(self) -> ServerProcess:
         pipe = subprocess.PIPE
@@ -68,13 +73,30 @@ class ServerProcess:
             self.process.kill()
         self.process.communicate()
 
+    def line(self) -> str:
+        """The next line of its stdout, without its end; "" when it has ended."""
+        assert self.process.stdout
+        while b"\n" not in self.unread:
+            assert select.select([self.process.stdout], [], [], PATIENCE_S)[0], "the server says nothing"
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                return ""
+            self.unread += data
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode()
+
     def endpoint(self) -> str:
         """Waits until the server listens."""
-        assert self.process.stdout
-        assert select.select([self.process.stdout], [], [], PATIENCE_S)[0], "the server says nothing"
-        line = self.process.stdout.readline().decode()
+        line = self.line()
         assert line.startswith("listening on "), line or self.process.communicate()[1].decode()
-        return line.removeprefix("listening on ").strip()
+        return line.removeprefix("listening on ")
+
+    def report(self) -> Announcement:
+        """The next change of state that a supervised server tells."""
+        line = self.line()
+        report = read_report(line)
+        assert report, f"expected a report, found {line!r}"
+        return report
 
 
 class RawClient:
@@ -139,8 +161,13 @@ class RawClient:
         tiles = [self.hear_payload(Tile) for _ in works]
         return {tile.bucket.id: unpack(tile.bucket, tile.channels, payload) for tile, payload in tiles}
 
-    def leave(self, lease: bytes) -> None:
-        self.say(Bye(lease=lease))
+    def leave(self, lease: bytes, restart: bool = False) -> None:
+        self.say(Bye(lease=lease, restart=restart))
+
+    def ask_status(self, **fields: Any) -> tuple[Welcome, ServerStatus]:
+        """Watches the farm: no lease, no place in the queue."""
+        self.say(Hello(**{"version": 1, "kind": Kind.STATUS, "name": "watcher", **fields}))
+        return self.hear(Welcome), self.hear(ServerStatus)
 
 
 def setup_message(lease: bytes, manifest: Manifest, epoch: int, **fields: Any) -> Setup:

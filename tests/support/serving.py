@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from dr.protocol.messages import Bucket, BucketWork, Channel, Chunk, Grant, Hello, Ready, Setup
 from dr.scene.assets import Asset, Manifest, Role
 from dr.scene.model import RenderSettings
-from workers.server.commands import Command, Send
+from workers.server.commands import Command, Log, Send
 from workers.server.events import (
     AssetSealed,
     KernelsWarmed,
@@ -17,7 +17,8 @@ from workers.server.events import (
     ScenePrepared,
     ThreadStarted,
 )
-from workers.server.state import Identity, Limits, ServerState
+from workers.server.identity import Identity
+from workers.server.state import Limits, ServerState
 
 T = TypeVar("T")
 CLIENT, OTHER, THIRD = b"client", b"other", b"third"
@@ -50,8 +51,8 @@ def bucket_work(number: int, x: int = 0, y: int = 0, size: int = 16, begin: int 
     return BucketWork(number, x, y, size, size, begin, end)
 
 
-def fresh_state(threads: int = 2, limits: Limits | None = None) -> ServerState:
-    identity = Identity(name="vault", boot=b"bootboot", kernels=KERNELS, threads=threads)
+def fresh_state(threads: int = 2, limits: Limits | None = None, **identity_fields: Any) -> ServerState:
+    identity = Identity(name="vault", boot=b"bootboot", kernels=KERNELS, threads=threads, **identity_fields)
     state = ServerState(identity, seed=b"seed", limits=limits)
     for thread in range(threads):
         state.handle(ThreadStarted(thread), 0.0)
@@ -61,6 +62,11 @@ def fresh_state(threads: int = 2, limits: Limits | None = None) -> ServerState:
 def said(commands: list[Command], kind: type[T], peer: bytes = CLIENT) -> list[T]:
     """The messages of one kind that these commands send to a peer."""
     return [c.message for c in commands if isinstance(c, Send) and c.peer == peer and isinstance(c.message, kind)]
+
+
+def lines(commands: list[Command]) -> list[str]:
+    """What these commands write into the log."""
+    return [c.text for c in commands if isinstance(c, Log)]
 
 
 def take_lease(state: ServerState, peer: bytes = CLIENT, now: float = 0.0, name: str = "ada") -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from dr.errors import BadInput, Impossible, Refused
 from dr.settings import load_settings, settings_part
@@ -18,7 +19,7 @@ def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
     try:
         limits = settings_part(load_settings(None, os.environ).values, Limits)
         options, verbose = read_options(words, limits)
-        log_to_stderr(verbose)
+        log_to_stderr(verbose, options.supervised)
         return run(options)
     except BadInput as error:
         print(f"dr: {error}", file=sys.stderr)
@@ -33,8 +34,9 @@ def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
 
 def leave(status: int) -> None:
     """Ends the process at once: a render thread inside a kernel cannot hold it up."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError, ValueError):  # nobody reads, or it was closed before we began
+            stream.flush()
     os._exit(status)
 
 

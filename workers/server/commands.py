@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from dr.protocol.envelope import Payload
-from dr.protocol.messages import BucketWork, Channel, ServerMessage
+from dr.protocol.messages import Availability, BucketWork, Channel, ServerMessage, ServerStatus
 from dr.scene.assets import Manifest
 from dr.scene.model import RenderSettings
 
@@ -18,6 +18,26 @@ class Send(Struct, frozen=True):
     peer: bytes
     message: ServerMessage
     payload: Payload = ()
+
+
+class SendStatus(Struct, frozen=True):
+    """Sends `status` with what only the process knows: its memory and its age."""
+
+    peer: bytes
+    status: ServerStatus
+
+
+class Report(Struct, frozen=True):
+    """Tells the parent, if it wants to know, what this server has to offer now."""
+
+    state: Availability
+    holder: str
+
+
+class Log(Struct, frozen=True):
+    """One line for people who want to know what this server did."""
+
+    text: str
 
 
 class ForgetPeer(Struct, frozen=True):
@@ -82,11 +102,16 @@ class StopThread(Struct, frozen=True):
 
 
 class Exit(Struct, frozen=True):
-    """Ends the process: nothing is left to do."""
+    """Ends the process with this status: nothing is left to do but to send what was said."""
+
+    status: int
 
 
 Command: TypeAlias = (
     Send
+    | SendStatus
+    | Report
+    | Log
     | ForgetPeer
     | StoreChunk
     | SealAsset

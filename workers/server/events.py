@@ -118,7 +118,14 @@ class PreparationProgressed(Struct, frozen=True, tag=True):
 
 
 class StopRequested(Struct, frozen=True):
-    """This process was asked to end: a signal, or its parent died."""
+    """This process shall end when what runs is done; asked again, or `at_once`, it waits for nothing."""
+
+    reason: str
+    at_once: bool = False
+
+
+class RestartRequested(Struct, frozen=True):
+    """The parent wants a fresh process in our place, as soon as no client holds this one."""
 
     reason: str
 
@@ -129,4 +136,5 @@ PreparingEvent: TypeAlias = (
 )
 InsideEvent: TypeAlias = RenderEvent | PreparingEvent
 AssetEvent: TypeAlias = AssetSealed | AssetRefused | ManifestOpened
-Event: TypeAlias = MessageArrived | MessageRefused | PeerUnreachable | AssetEvent | InsideEvent | StopRequested
+OrderEvent: TypeAlias = StopRequested | RestartRequested
+Event: TypeAlias = MessageArrived | MessageRefused | PeerUnreachable | AssetEvent | InsideEvent | OrderEvent

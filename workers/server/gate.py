@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,7 +28,8 @@ HEARTBEAT_MS = 1000
 DEAD_MS = 3000
 BACKLOG = 1024
 MAX_WAITING = 1 << 16  # messages for one peer beyond what its pipe holds; credit keeps honest clients far below
-LAST_WORDS_MS = 100  # what was said just before closing still leaves
+LAST_WORDS_MS = 500  # what was said just before closing has so long to leave: 6 MB at 100 Mbit/s
+RETRY_S = 0.005
 
 log = logging.getLogger("dr.server")
 
@@ -40,6 +42,7 @@ class Gate:
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ALL)
         self.waiting: dict[bytes, deque[Sequence[Frame]]] = {}  # what a full pipe did not take yet, by peer
         self.socket_file: Path | None = None
+        self.closing_s: float | None = None  # when the last words must have left
         try:
             self.endpoint = self._bind(endpoint)
         except BaseException:
@@ -126,10 +129,21 @@ class Gate:
                 number, value = struct.unpack("=Hi", event)
                 log.debug("gate: %s %d", zmq.Event(number).name, value)
 
+    def say_last_words(self) -> None:
+        """Hands over what full pipes did not take, as far as there is time; `close` follows."""
+        self.closing_s = time.monotonic() + LAST_WORDS_MS / 1000
+        while self.waiting and time.monotonic() < self.closing_s:
+            time.sleep(RETRY_S)
+            self.send_waiting()
+
     def close(self) -> None:
+        """The connections stay open until what was sent has left: context.term() waits for that."""
+        left_ms = LAST_WORDS_MS
+        if self.closing_s is not None:
+            left_ms = max(0, int((self.closing_s - time.monotonic()) * 1000))
         self.socket.disable_monitor()
         self.monitor.close(0)
-        self.socket.close(LAST_WORDS_MS)
+        self.socket.close(left_ms)
         if self.socket_file:
             self.socket_file.unlink(missing_ok=True)
 

@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import zmq
+from msgspec.structs import replace
 
 from dr.errors import DrError, Impossible
+from dr.protocol.messages import Announcement
+from dr.protocol.version import PROTOCOL_VERSION
 from dr.scene.assets import Manifest
 from workers.prepare.folders import PrivateFolder
 from workers.prepare.shared import scene_key
 from workers.server import commands as do
 from workers.server.engine import Engine, Shelf
-from workers.server.events import AssetRefused, AssetSealed, Event, ManifestOpened, StopRequested
+from workers.server.events import AssetRefused, AssetSealed, Event, ManifestOpened
 from workers.server.gate import Gate
+from workers.server.identity import Identity
 from workers.server.inside import Inside, PrepareJob
+from workers.server.orders import Orders
+from workers.server.parent import Reports, stdout_fd
 from workers.server.preparing import Preparer
 from workers.server.renderer import Renderer
-from workers.server.state import Identity, ServerState
+from workers.server.state import ServerState
 from workers.server.store import Store
 from workers.server.work import Limits
 
 MESSAGES_PER_TURN = 64  # then the other sockets have their turn
 RETRY_S = 0.005  # while a peer's pipe is full
+RETRY_REPORT_S = 0.1  # while the parent's is
 STORY_LENGTH = 50  # events that a report of our own bug shows
 
 log = logging.getLogger("dr.server")
 
 
 class Loop:
-    """One server: `run` returns when it was told to stop."""
+    """One server: `run` returns the exit status of its process."""
 
     def __init__(
         self, identity: Identity, endpoint: str, engine: Engine, folder: PrivateFolder, limits: Limits | None = None
@@ -49,38 +52,39 @@ class Loop:
         self.inside = Inside(self.context)
         self.folder = folder
         self.store = Store(folder.path)
-        self.kernels = identity.kernels
+        self.identity = identity
         shelf = Shelf()
         self.preparer = Preparer(engine, shelf, self.inside)
         self.renderer = Renderer(engine, shelf, self.inside, identity.threads)
-        self.wake_reader, self.wake_writer = socket.socketpair()
-        self.wake_reader.setblocking(False)
-        self.wake_writer.setblocking(False)
-        self.parent_fd: int | None = None
+        self.orders = Orders(restarts=identity.supervised)
+        self.reports = Reports(stdout_fd())
         self.pending: deque[Event] = deque()
         self.story: deque[str] = deque(maxlen=STORY_LENGTH)
-        self.running = True
+        self.status: int | None = None  # of the process, once it shall end
+        self.begun_s = time.monotonic()
         self.poller = zmq.Poller()
-        for source in (self.gate.socket, self.gate.monitor, self.inside.socket, self.wake_reader.fileno()):
+        for source in (self.gate.socket, self.gate.monitor, self.inside.socket, *self.orders.sources()):
             self.poller.register(source, zmq.POLLIN)
 
     def watch_parent(self, fd: int) -> None:
         """The end of this stream is the parent's death."""
-        self.parent_fd = fd
+        self.orders.watch_parent(fd)
         self.poller.register(fd, zmq.POLLIN)
 
     def stop(self) -> None:
         """Asks the loop to end; may be called from any thread and from a signal handler."""
-        with suppress(OSError):  # full: it is awake already; closed: it has ended
-            self.wake_writer.send(b"\0")
+        self.orders.stop()
 
-    def run(self, announce: Callable[[str], None]) -> None:
-        """Tells `announce` where it may be dialled, and serves."""
+    def run(self, say: Callable[[str], None]) -> int:
+        """Tells `say` where it may be dialled, serves, and gives the exit status."""
         try:
-            with self._signals():
-                announce(self.gate.endpoint)
-                while self.running:
+            with self.orders.signals():
+                say(self.gate.endpoint)
+                self._carry_out(self.state.tick(time.monotonic()))
+                while self.status is None:
                     self._turn()
+                self.gate.say_last_words()
+                return self.status
         finally:
             self.close()
 
@@ -88,7 +92,8 @@ class Loop:
         ready = dict(self.poller.poll(self._patience_ms()))
         if self.gate.monitor in ready:
             self.gate.drain_monitor()
-        self._hear_orders(ready)
+        self.pending.extend(self.orders.hear(ready))
+        self.reports.send()
         self.pending.extend(self.gate.send_waiting())
         for receive in (self.inside.receive, self.gate.receive):
             for _ in range(MESSAGES_PER_TURN):
@@ -100,21 +105,13 @@ class Loop:
         self._carry_out(self.state.tick(time.monotonic()))
         self._settle()
 
-    def _hear_orders(self, ready: dict[Any, int]) -> None:
-        """A signal, `stop`, or the parent's death."""
-        if self.wake_reader.fileno() in ready:
-            self.wake_reader.recv(4096)
-            self.pending.append(StopRequested("told to stop"))
-        if self.parent_fd in ready and not os.read(self.parent_fd or 0, 4096):
-            self.poller.unregister(self.parent_fd)
-            self.pending.append(StopRequested("the parent process is gone"))
-
     def _patience_ms(self) -> int | None:
         if self.pending:
             return 0
         deadline = self.state.next_deadline()
         waits = [max(0.0, deadline - time.monotonic())] if deadline is not None else []
         waits += [RETRY_S] if self.gate.waiting else []
+        waits += [RETRY_REPORT_S] if self.reports.waiting else []
         return int(min(waits) * 1000) + 1 if waits else None
 
     def _settle(self) -> None:
@@ -138,8 +135,30 @@ class Loop:
     def _send(self, command: do.Send) -> Event | None:
         return self.gate.send(command.peer, command.message, command.payload)
 
+    def _send_status(self, command: do.SendStatus) -> Event | None:
+        """Memory is this process's alone: the one that prepares scenes comes and goes."""
+        import psutil  # takes a while, and few ask
+
+        memory_bytes = psutil.Process().memory_info().rss
+        up_s = time.monotonic() - self.begun_s
+        return self.gate.send(command.peer, replace(command.status, memory_bytes=memory_bytes, up_s=up_s), ())
+
+    def _report(self, command: do.Report) -> None:
+        if self.identity.supervised:
+            self.reports.put(
+                Announcement(
+                    version=PROTOCOL_VERSION,
+                    port=int(self.gate.endpoint.rpartition(":")[2]),
+                    boot=self.identity.boot,
+                    state=command.state,
+                    holder=command.holder,
+                )
+            )
+
+    def _log(self, command: do.Log) -> None:
+        log.info("%s", command.text)
+
     def _forget_peer(self, command: do.ForgetPeer) -> None:
-        log.info("lease ended")
         self.gate.forget(command.peer)
 
     def _store_chunk(self, command: do.StoreChunk) -> Event | None:
@@ -167,7 +186,7 @@ class Loop:
         files = {asset.name: str(self.store.path(command.epoch, asset.digest)) for asset in command.manifest.assets}
         job = PrepareJob(
             epoch=command.epoch,
-            key=scene_key(command.key, command.settings, self.kernels),
+            key=scene_key(command.key, command.settings, self.identity.kernels),
             main=command.manifest.main,
             files=files,
             settings=command.settings,
@@ -189,30 +208,7 @@ class Loop:
         self.renderer.stop(command.thread)
 
     def _exit(self, command: do.Exit) -> None:
-        self.running = False
-
-    # -- the process ----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT wake the loop; other threads than the main one cannot ask for that and use `stop`."""
-
-        def wake(number: int, frame: FrameType | None) -> None:
-            self.stop()
-
-        try:
-            before = {number: signal.signal(number, wake) for number in (signal.SIGTERM, signal.SIGINT)}
-            # A signal just before the poll would not be heard: Python's handler runs after it. This byte ends the poll.
-            signal.set_wakeup_fd(self.wake_writer.fileno(), warn_on_full_buffer=False)
-        except ValueError:
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if before:
-                signal.set_wakeup_fd(-1)
+        self.status = command.status
 
     def close(self) -> None:
         """Gives back sockets, files and threads. A thread that is stuck keeps its context and dies with the process."""
@@ -222,14 +218,16 @@ class Loop:
         self.store.close()
         self.folder.close()
         self.inside.close()
-        self.wake_reader.close()
-        self.wake_writer.close()
+        self.orders.close()
         if rendered and prepared:
             self.context.term()
 
 
 _DEEDS: dict[type, Callable[[Loop, Any], Event | None]] = {
     do.Send: Loop._send,
+    do.SendStatus: Loop._send_status,
+    do.Report: Loop._report,
+    do.Log: Loop._log,
     do.ForgetPeer: Loop._forget_peer,
     do.StoreChunk: Loop._store_chunk,
     do.SealAsset: Loop._seal_asset,

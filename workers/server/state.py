@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dr.errors import Impossible, ProtocolError
 from dr.protocol.envelope import Payload
 from dr.protocol.messages import (
+    Availability,
     Beat,
-    Boot,
     Bucket,
     Bye,
     Cancel,
@@ -33,22 +34,13 @@ from dr.protocol.messages import (
     Pong,
     ServerMessage,
     Setup,
-    Welcome,
 )
 from dr.protocol.version import PROTOCOL_VERSION
 from workers.server import commands as do
 from workers.server import events as seen
+from workers.server.identity import Identity
+from workers.server.words import RESTART_STATUS
 from workers.server.work import ERROR_CHARS, Limits, Owner, Work
-
-
-class Identity(Struct, frozen=True, kw_only=True):
-    """Who this server is, as its `welcome` says."""
-
-    name: str
-    boot: Boot
-    kernels: str
-    threads: int
-    cpu: str = ""
 
 
 class Holder(Struct):
@@ -64,6 +56,13 @@ class Waiter(Struct):
     heard_s: float
 
 
+class Ending(Struct, frozen=True):
+    """This process leaves with `status` when nothing wanted runs any more, at `deadline_s` at the latest."""
+
+    status: int
+    deadline_s: float
+
+
 class ServerState:
     def __init__(self, identity: Identity, seed: bytes, limits: Limits | None = None) -> None:
         """`seed` is secret: leases are derived from it."""
@@ -75,8 +74,10 @@ class ServerState:
         self.holder: Holder | None = None
         self.waiters: dict[bytes, Waiter] = {}  # in order of arrival
         self.leases = 0
-        self.stop_deadline_s: float | None = None
+        self.restart_due = ""  # why a fresh process takes our place when the lease ends
+        self.ending: Ending | None = None
         self.exited = False
+        self.reported: do.Report | None = None
 
     def handle(self, event: seen.Event, now: float) -> list[do.Command]:
         _REACTIONS[type(event)](self, event, now)
@@ -99,8 +100,8 @@ class ServerState:
         if self.holder:
             deadlines += [self.holder.heard_s + self.limits.dead_s, self.holder.beat_s]
             deadlines += [] if self.work.frames else [self.work.empty_since_s + self.limits.setup_s]
-        if self.stop_deadline_s is not None and not self.exited:
-            deadlines.append(self.stop_deadline_s)
+        if self.ending and not self.exited:
+            deadlines.append(self.ending.deadline_s)
         return min((time for time in (*deadlines, self.work.next_deadline()) if time is not None), default=None)
 
     def check(self) -> None:
@@ -112,6 +113,9 @@ class ServerState:
             "a free server has no waiters": self.holder is not None or not self.waiters,
             "the holder does not wait": self.holder is None or self.holder.peer not in self.waiters,
             "the queue of waiters is bounded": len(self.waiters) <= self.limits.waiters,
+            "nobody waits for a server that ends": not self.ending or not self.waiters,
+            "a restart is due only while somebody holds the server": not self.restart_due or self.holder is not None,
+            "a process that has left holds nothing": not self.exited or self.holder is None,
         }
         for proof, true in proofs.items():
             if not true:
@@ -120,14 +124,29 @@ class ServerState:
 
     def _finish(self, now: float) -> list[do.Command]:
         self.work.start_buckets(now)
-        if self.stop_deadline_s is not None and not self.exited:
-            self.exited = now >= self.stop_deadline_s or not self.work.wanted
-            if self.exited:
-                self._release(now)
-                self.out.append(do.Exit())
+        leaving = None if self.exited else self.ending
+        if leaving and (now >= leaving.deadline_s or not self.work.wanted):
+            self.exited = True
+            self._end_lease("this server leaves", now)
+        self._report()
+        if leaving and self.exited:
+            self.out.append(do.Exit(leaving.status))
         commands = self.out.copy()
         self.out.clear()
         return commands
+
+    @property
+    def availability(self) -> Availability:
+        if self.ending:
+            return Availability.DRAINING
+        return Availability.BUSY if self.holder else Availability.READY
+
+    def _report(self) -> None:
+        """The first answer ever, and each one that changes something, tells the parent."""
+        report = do.Report(self.availability, self.holder.name if self.holder else "")
+        if report != self.reported:
+            self.reported = report
+            self.out.append(report)
 
     # -- what clients say -----------------------------------------------------------------------------------------
 
@@ -151,8 +170,8 @@ class ServerState:
                 self._lose(event.peer, now)
             case message if not self._holds(event.peer, message.lease):
                 self._send(event.peer, NoLease())
-            case Bye():
-                self._release(now)
+            case Bye(restart=restart):
+                self._bye(restart, now)
             case message:
                 _WORK[type(message)](self.work, message, event.payload, now)
 
@@ -167,14 +186,19 @@ class ServerState:
         self._lose(event.peer, now)
 
     def _hello(self, peer: bytes, hello: Hello, now: float) -> None:
-        """Whoever says hello is welcomed; one who wants this server gets it, waits for it, or is told why not."""
+        """Whoever says hello is welcomed; one who wants this server gets it, waits for it, or is told why not.
+
+        One who watches the farm (`status`) is answered whatever its version, and nothing is remembered of it.
+        """
         wants = hello.want and hello.kind is Kind.CONTROL
         refusal = self._refusal(hello, peer) if wants else None
         held = self.holder is not None and self.holder.peer == peer
         if wants and not refusal and self.holder and not held:
             self.waiters.setdefault(peer, Waiter(hello.name, now))
         self._welcome(peer)
-        if refusal:
+        if hello.kind is Kind.STATUS:
+            self._send_status(peer, now)
+        elif refusal:
             self._refuse(peer, *refusal)
         elif wants and self.holder is None:
             self._grant(peer, hello.name, now)
@@ -189,27 +213,21 @@ class ServerState:
         if hello.kernels and hello.kernels != mine.kernels:
             versions = f"{mine.name} has {mine.kernels[:16]}, the client {hello.kernels[:16]}"
             return "kernels", f"the code that decides pixels differs: {versions}; install the same version on both"
-        if self.stop_deadline_s is not None:
+        if self.ending:
             return "draining", f"{mine.name} is stopping"
         if len(self.waiters) >= self.limits.waiters and peer not in self.waiters:
             return "queue", f"{mine.name} has {self.limits.waiters} clients waiting already; try again later"
         return None
 
     def _welcome(self, peer: bytes) -> None:
-        mine = self.identity
         holder = self.holder if self.holder and self.holder.peer != peer else None
-        welcome = Welcome(
-            version=PROTOCOL_VERSION,
-            kernels=mine.kernels,
-            boot=mine.boot,
-            name=mine.name,
-            threads=mine.threads,
-            cpu=mine.cpu,
-            busy=holder is not None,
-            holder=holder.name if holder else "",
-            queue_pos=list(self.waiters).index(peer) + 1 if peer in self.waiters else 0,
-        )
-        self._send(peer, welcome)
+        place = list(self.waiters).index(peer) + 1 if peer in self.waiters else 0
+        self._send(peer, self.identity.welcome(holder.name if holder else "", place))
+
+    def _send_status(self, peer: bytes, now: float) -> None:
+        status = self.identity.status(self.availability, self.holder.name if self.holder else "")
+        counted = replace(status, buckets=self.work.rendered, buckets_per_s=self.work.rate.per_s(now))
+        self.out.append(do.SendStatus(peer, counted))
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
@@ -219,13 +237,15 @@ class ServerState:
         self.holder = Holder(peer, name, lease, heard_s=now, beat_s=now + self.limits.beat_s)
         self.work.begin(Owner(peer, lease), now)
         self._send(peer, Grant(lease=lease, threads=self.identity.threads))
+        self._log(f"lease given to {name}")
         self.out.append(do.GetReady())
 
     def _tick_lease(self, holder: Holder, now: float) -> None:
         silent = now >= holder.heard_s + self.limits.dead_s
         useless = not self.work.frames and now >= self.work.empty_since_s + self.limits.setup_s
         if silent or useless:
-            self._release(now)
+            what, seconds = ("no word", self.limits.dead_s) if silent else ("no frame", self.limits.setup_s)
+            self._release(f"{what} for {seconds:g} s", now)
             self._send(holder.peer, NoLease())
         elif now >= holder.beat_s:
             holder.beat_s = now + self.limits.beat_s
@@ -235,28 +255,71 @@ class ServerState:
         """This peer is gone, or ought to be."""
         self.waiters.pop(peer, None)
         if self.holder and self.holder.peer == peer:
-            self._release(now)
+            self._release("the client is gone", now)
 
-    def _release(self, now: float) -> None:
-        """The lease ends and nothing of it stays. The next waiter, if any, holds this server."""
+    def _bye(self, restart: bool, now: float) -> None:
+        if restart:
+            self._restart_requested(seen.RestartRequested("the client asks for it"), now)
+        self._release("the client says bye", now)
+
+    def _release(self, reason: str, now: float) -> None:
+        """The lease ends and nothing of it stays. Then a restart is due, or the next waiter holds this server."""
         if self.holder:
-            self.work.end(now)
             self.out.append(do.ForgetPeer(self.holder.peer))
-            self.holder = None
+        self._end_lease(reason, now)
+        self._restart_if_free(now)
         if self.waiters:
             peer = next(iter(self.waiters))
             self._grant(peer, self.waiters.pop(peer).name, now)
 
+    def _end_lease(self, reason: str, now: float) -> None:
+        if self.holder:
+            buckets = self.work.rendered - self.work.rendered_before
+            self._log(f"lease ended after {buckets} bucket{'' if buckets == 1 else 's'}: {reason}")
+            self.work.end(now)
+            self.holder = None
+
+    # -- the end of the process -----------------------------------------------------------------------------------
+
     def _stop_requested(self, event: seen.StopRequested, now: float) -> None:
-        if self.stop_deadline_s is not None:
+        if self.exited:
             return
-        self.stop_deadline_s = now + self.limits.drain_s
+        again = self.ending
+        at_once = event.at_once or again is not None
+        self._log(f"stop{' at once' if at_once else ''}: {event.reason}")
+        if again:
+            self.ending = Ending(again.status, now)
+        else:
+            self._end(Ending(0, now if at_once else now + self.limits.drain_s), "stopping")
+
+    def _restart_requested(self, event: seen.RestartRequested, now: float) -> None:
+        """A fresh process takes our place when the lease ends, or now."""
+        if not self.identity.supervised:
+            self._log(f"no restart ({event.reason}): nobody would start this server again")
+        elif not self.ending:
+            self.restart_due = event.reason
+            self._restart_if_free(now)
+
+    def _restart_if_free(self, now: float) -> None:
+        if self.restart_due and self.holder is None:
+            self._log(f"restart: {self.restart_due}")
+            self._end(Ending(RESTART_STATUS, now), "restarting")
+
+    def _end(self, ending: Ending, doing: str) -> None:
+        """Nothing new is taken from now on."""
+        self.ending = ending
+        self.restart_due = ""
         for peer in self.waiters:
-            self._refuse(peer, "draining", f"{self.identity.name} is stopping")
+            self._refuse(peer, "draining", f"{self.identity.name} is {doing}")
         self.waiters.clear()
         self.work.drain()
         if self.holder:
             self._send(self.holder.peer, Drain(lease=self.holder.lease))
+
+    # -- words ----------------------------------------------------------------------------------------------------
+
+    def _log(self, text: str) -> None:
+        self.out.append(do.Log(text))
 
     def _send(self, peer: bytes, message: ServerMessage) -> None:
         self.out.append(do.Send(peer, message))
@@ -274,6 +337,7 @@ _REACTIONS: dict[type, Callable[[ServerState, Any, float], None]] = {
     seen.MessageRefused: ServerState._message_refused,
     seen.PeerUnreachable: ServerState._peer_unreachable,
     seen.StopRequested: ServerState._stop_requested,
+    seen.RestartRequested: ServerState._restart_requested,
     seen.AssetSealed: _to_work(Work.asset_sealed),
     seen.AssetRefused: _to_work(Work.asset_refused),
     seen.ManifestOpened: _to_work(Work.manifest_opened),

@@ -30,6 +30,7 @@ from dr.protocol.messages import (
 from workers.server import commands as do
 from workers.server import events as seen
 from workers.server.frame import Frame, FrameState
+from workers.server.rate import Rate
 
 MAX_FRAMES = 2
 ERROR_CHARS = 2000
@@ -80,9 +81,13 @@ class Work:
         self.warm = False
         self.kernels_error = ""
         self.draining = False
+        self.rendered = 0  # tiles, since the process began
+        self.rendered_before = 0  # of them before this lease
+        self.rate = Rate()  # of tiles
 
     def begin(self, owner: Owner, now: float) -> None:
         self.owner = owner
+        self.rendered_before = self.rendered
         self.empty_since_s = now
 
     def end(self, now: float) -> None:
@@ -296,6 +301,8 @@ class Work:
     def tile_rendered(self, event: seen.TileRendered, now: float) -> None:
         run = self._free_thread(event.thread)
         if run.wanted:
+            self.rendered += 1
+            self.rate.add(now)
             fields = {"bucket": run.bucket, "channels": list(run.frame.channels), "seconds": event.seconds}
             self._tell(run.frame, Tile, event.payload, **fields)
 

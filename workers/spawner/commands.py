@@ -1,4 +1,7 @@
-"""What the state may ask its loop to do. Knows nothing of how it is done."""
+"""What the state may ask its loop to do. Knows nothing of how it is done.
+
+A server may have ended when the state does not know it yet: then there is nobody to ask or to kill, and nothing to do.
+"""
 
 from __future__ import annotations
 

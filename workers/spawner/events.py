@@ -27,7 +27,10 @@ class ServerReported(Struct, frozen=True):
 
 
 class ServerExited(Struct, frozen=True):
-    """The process in this slot has ended, or could not be started. `reason` is for people."""
+    """The process in this slot has ended, or could not be started.
+
+    `reason` is for people: how it ended ("killed by SIGKILL", "ended with status 2: ..."), or why it did not start.
+    """
 
     slot: int
     status: int | None  # exit status; negative: minus the signal's number; None: could not be started

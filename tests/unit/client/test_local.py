@@ -64,7 +64,7 @@ def test_the_folder_is_private_and_goes_with_the_servers() -> None:
         folder = servers.folder
         assert folder is not None
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        processes = [psutil.Process(server.process.pid) for server in servers.servers]
+        processes = [psutil.Process(server.child.pid) for server in servers.servers]
     assert not folder.exists()
     assert not any(process.is_running() for process in processes)
 
@@ -72,7 +72,7 @@ def test_the_folder_is_private_and_goes_with_the_servers() -> None:
 def test_a_killed_server_is_noticed_with_its_signal() -> None:
     with started(PLANS, child(LISTENS)) as servers:
         take_until(servers, ServerListening, 2)
-        os.kill(servers.servers[1].process.pid, signal.SIGKILL)
+        os.kill(servers.servers[1].child.pid, signal.SIGKILL)
         exited = take_until(servers, ServerExited)[-1]
         assert exited == ServerExited("local-2", f"ipc://{servers.folder}/2", "killed by SIGKILL")
 
@@ -82,7 +82,7 @@ def test_the_loss_of_a_connection_finds_the_death_behind_it() -> None:
         take_until(servers, ServerListening)
         endpoint = f"ipc://{servers.folder}/1"
         assert servers.take_death("tcp://127.0.0.1:1") == []
-        os.kill(servers.servers[0].process.pid, signal.SIGKILL)
+        os.kill(servers.servers[0].child.pid, signal.SIGKILL)
         assert servers.take_death(endpoint) == [ServerExited("local-1", endpoint, "killed by SIGKILL")]
         assert servers.take_death(endpoint) == []
         assert all(servers.take(fd) == [] for fd in servers.watched())
@@ -98,7 +98,7 @@ def test_a_killed_server_had_no_last_words() -> None:
     program = "import sys; print('preparing', file=sys.stderr); print('listening on it', flush=True); input()"
     with started(PLANS[:1], child(program)) as servers:
         take_until(servers, ServerListening)
-        os.kill(servers.servers[0].process.pid, signal.SIGKILL)
+        os.kill(servers.servers[0].child.pid, signal.SIGKILL)
         last = take_until(servers, ServerExited)[-1]
         assert isinstance(last, ServerExited)
         assert last.reason == "killed by SIGKILL"
@@ -128,7 +128,7 @@ def test_an_exception_in_the_client_leaves_no_server() -> None:
 
     def fail() -> None:
         with started(PLANS, child(LISTENS)) as servers:
-            seen.extend(psutil.Process(server.process.pid) for server in servers.servers)
+            seen.extend(psutil.Process(server.child.pid) for server in servers.servers)
             raise RuntimeError("on purpose")
 
     with pytest.raises(RuntimeError, match="on purpose"):
@@ -141,7 +141,7 @@ def test_a_server_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch
     stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print('listening on it', flush=True); signal.pause()"
     with started(PLANS[:1], child(stubborn)) as servers:
         take_until(servers, ServerListening)
-        process = psutil.Process(servers.servers[0].process.pid)
+        process = psutil.Process(servers.servers[0].child.pid)
     assert not process.is_running()
 
 

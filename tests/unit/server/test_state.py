@@ -4,6 +4,7 @@ import pytest
 
 from dr.errors import Impossible
 from dr.protocol.messages import (
+    Availability,
     Beat,
     Bye,
     Drain,
@@ -13,6 +14,7 @@ from dr.protocol.messages import (
     NoLease,
     Ping,
     Pong,
+    ServerStatus,
     Welcome,
 )
 from tests.support.serving import (
@@ -22,6 +24,7 @@ from tests.support.serving import (
     bucket_work,
     fresh_state,
     hello,
+    lines,
     make_ready,
     manifest_of,
     said,
@@ -29,9 +32,42 @@ from tests.support.serving import (
     setup_of,
     take_lease,
 )
-from workers.server.commands import DropFrame, Exit, ForgetPeer, RenderBucket, StopThread
-from workers.server.events import BucketStopped, MessageArrived, MessageRefused, PeerUnreachable, StopRequested
+from workers.server.commands import (
+    DropFrame,
+    Exit,
+    ForgetPeer,
+    Log,
+    RenderBucket,
+    Report,
+    Send,
+    SendStatus,
+    StopThread,
+)
+from workers.server.events import (
+    BucketStopped,
+    MessageArrived,
+    MessageRefused,
+    PeerUnreachable,
+    RestartRequested,
+    StopRequested,
+    TileRendered,
+)
+from workers.server.words import RESTART_STATUS
 from workers.server.work import Limits
+
+READY, BUSY, DRAINING = Availability.READY, Availability.BUSY, Availability.DRAINING
+
+
+def reports(commands):
+    return [command for command in commands if isinstance(command, Report)]
+
+
+def statuses(commands, peer=OTHER):
+    return [c.status for c in commands if isinstance(c, SendStatus) and c.peer == peer]
+
+
+def ends(commands):
+    return [command for command in commands if isinstance(command, StopThread | Exit)]
 
 
 def test_a_free_server_welcomes_and_grants():
@@ -52,10 +88,8 @@ def test_a_free_server_welcomes_and_grants():
 
 def test_a_hello_without_a_wish_gets_a_welcome_only():
     state = fresh_state()
-    for message in (hello(want=False), hello(kind=Kind.STATUS)):
-        commands = state.handle(MessageArrived(CLIENT, message), 0.0)
-        assert len(said(commands, Welcome)) == 1
-        assert not said(commands, Grant)
+    commands = state.handle(MessageArrived(CLIENT, hello(want=False)), 0.0)
+    assert len(said(commands, Welcome)) == len(commands) == 1
     assert state.holder is None
 
 
@@ -213,7 +247,7 @@ def test_a_stranger_that_breaks_the_protocol_disturbs_nobody():
 
 
 def test_an_idle_server_that_is_told_to_stop_exits_at_once():
-    assert fresh_state().handle(StopRequested("signal"), 0.0) == [Exit()]
+    assert fresh_state().handle(StopRequested("SIGTERM"), 0.0) == [Log("stop: SIGTERM"), Report(DRAINING, ""), Exit(0)]
 
 
 def test_a_stopping_server_finishes_what_runs_and_takes_nothing_new():
@@ -226,7 +260,7 @@ def test_a_stopping_server_finishes_what_runs_and_takes_nothing_new():
     assert said(commands, Drain) == [Drain(lease=lease)]
     assert said(commands, ErrorMessage, OTHER)[0].code == "draining"
     assert send_buckets(state, lease, bucket_work(3), now=1.1) == []
-    assert Exit() in state.handle(BucketStopped(order.thread, 1, order.bucket), 1.2)
+    assert Exit(0) in state.handle(BucketStopped(order.thread, 1, order.bucket), 1.2)
 
 
 def test_a_stopping_server_waits_for_running_buckets_but_not_for_ever():
@@ -237,7 +271,193 @@ def test_a_stopping_server_waits_for_running_buckets_but_not_for_ever():
     state.handle(StopRequested("signal"), 1.0)
     assert state.next_deadline() == 0.25  # a beat is overdue; the stop itself is due after drain_s, at 5
     commands = state.tick(5.0)
-    assert [c for c in commands if isinstance(c, StopThread | Exit)] == [StopThread(0), Exit()]
+    assert ends(commands) == [StopThread(0), Exit(0)]
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [[StopRequested("SIGTERM"), StopRequested("SIGINT")], [StopRequested("the parent process is gone", at_once=True)]],
+)
+def test_a_server_that_must_go_at_once_says_so_and_goes(orders):
+    state = fresh_state(threads=1)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    send_buckets(state, lease, bucket_work(1))
+    commands = [command for order in orders for command in state.handle(order, 1.0)]
+    assert said(commands, Drain) == [Drain(lease=lease)]
+    assert ends(commands) == [StopThread(0), Exit(0)]
+    assert lines(commands)[-2:] == [
+        f"stop at once: {orders[-1].reason}",
+        "lease ended after 0 buckets: this server leaves",
+    ]
+    assert state.handle(StopRequested("SIGTERM"), 1.1) == []
+
+
+def test_what_waits_for_a_slow_client_is_not_dropped_when_the_server_leaves():
+    state = fresh_state(threads=1)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    (order,) = [c for c in send_buckets(state, lease, bucket_work(1)) if isinstance(c, RenderBucket)]
+    state.handle(StopRequested("SIGTERM"), 1.0)
+    commands = state.handle(TileRendered(order.thread, 1, order.bucket, 0.1, (b"pixels",)), 1.5)
+    assert Exit(0) in commands
+    assert ForgetPeer(CLIENT) not in commands
+
+
+# -- what the parent hears ----------------------------------------------------------------------------------------
+
+
+def test_the_first_answer_reports_a_free_server():
+    state = fresh_state(threads=0)
+    assert state.tick(0.0) == [Report(READY, "")]
+    assert state.tick(0.0) == []
+
+
+def test_each_change_of_holder_is_reported_once():
+    state = fresh_state()
+    heard = []
+    heard += reports(state.handle(MessageArrived(CLIENT, hello(name="ada")), 0.0))
+    heard += reports(state.handle(MessageArrived(OTHER, hello(name="bob")), 0.1))
+    heard += reports(state.handle(MessageArrived(CLIENT, Bye(lease=state.holder.lease)), 0.2))
+    heard += reports(state.handle(PeerUnreachable(OTHER), 0.3))
+    assert heard == [Report(BUSY, "ada"), Report(BUSY, "bob"), Report(READY, "")]
+
+
+def test_a_draining_server_is_reported_with_its_holder_until_it_has_none():
+    state = fresh_state(threads=1)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    send_buckets(state, lease, bucket_work(1))
+    assert reports(state.handle(StopRequested("SIGTERM"), 1.0)) == [Report(DRAINING, "ada")]
+    last = state.tick(5.0)
+    assert last[-2:] == [Report(DRAINING, ""), Exit(0)]
+
+
+def test_the_log_says_who_got_the_lease_and_how_it_ended():
+    state = fresh_state(threads=1)
+    said_lines = lines(state.handle(MessageArrived(CLIENT, hello(name="ada")), 0.0))
+    lease = state.holder.lease
+    make_ready(state, lease)
+    (order,) = [c for c in send_buckets(state, lease, bucket_work(1)) if isinstance(c, RenderBucket)]
+    state.handle(TileRendered(order.thread, 1, order.bucket, 0.1, (b"pixels",)), 0.5)
+    said_lines += lines(state.tick(3.0))
+    assert said_lines == ["lease given to ada", "lease ended after 1 bucket: no word for 3 s"]
+
+
+# -- who watches --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strange", [{}, {"version": 7}, {"kernels": "others"}, {"want": True}])
+def test_whoever_asks_for_the_status_gets_it_and_nothing_else(strange):
+    state = fresh_state(nodes=(2, 3), release="0.1.0", announce=20205, siblings=(20206,))
+    for _ in range(2):
+        commands = state.handle(MessageArrived(OTHER, hello(kind=Kind.STATUS, **{"want": False, **strange})), 0.0)
+        (welcome,) = said(commands, Welcome, OTHER)
+        assert (welcome.announce, welcome.siblings, welcome.queue_pos) == (20205, [20206], 0)
+        assert statuses(commands) == [ServerStatus(state=READY, nodes=[2, 3], release="0.1.0")]
+        assert len(commands) == 2
+    assert state.holder is None
+    assert not state.waiters
+
+
+def test_the_status_tells_who_holds_the_server_and_what_was_rendered_lately():
+    state = fresh_state(threads=1, limits=Limits(dead_s=1000.0))
+    lease = take_lease(state)
+    make_ready(state, lease)
+    (order,) = [c for c in send_buckets(state, lease, bucket_work(1)) if isinstance(c, RenderBucket)]
+    state.handle(TileRendered(order.thread, 1, order.bucket, 0.1, (b"pixels",)), 1.0)
+    ask = MessageArrived(OTHER, hello(want=False, kind=Kind.STATUS))
+    (now,) = statuses(state.handle(ask, 1.0))
+    assert (now.state, now.holder, now.buckets, now.buckets_per_s) == (BUSY, "ada", 1, 0.2)
+    (later,) = statuses(state.handle(ask, 60.0))
+    assert (later.buckets, later.buckets_per_s) == (1, 0.0)
+
+
+def test_a_draining_server_still_tells_its_status():
+    state = fresh_state(threads=1)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    send_buckets(state, lease, bucket_work(1))
+    state.handle(StopRequested("SIGTERM"), 1.0)
+    commands = state.handle(MessageArrived(OTHER, hello(want=False, kind=Kind.STATUS)), 1.1)
+    assert [(status.state, status.holder) for status in statuses(commands)] == [(DRAINING, "ada")]
+
+
+def test_a_client_that_waits_keeps_its_place_when_it_asks_for_the_status():
+    state = fresh_state()
+    take_lease(state)
+    state.handle(MessageArrived(OTHER, hello()), 0.0)
+    commands = state.handle(MessageArrived(OTHER, hello(want=False, kind=Kind.STATUS)), 0.1)
+    assert [welcome.queue_pos for welcome in said(commands, Welcome, OTHER)] == [1]
+
+
+# -- a fresh process ----------------------------------------------------------------------------------------------
+
+
+def test_bye_with_restart_ends_a_supervised_server_with_its_own_status():
+    state = fresh_state(supervised=True)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    state.handle(MessageArrived(OTHER, hello()), 0.0)
+    commands = state.handle(MessageArrived(CLIENT, Bye(lease=lease, restart=True)), 0.1)
+    assert [error.code for error in said(commands, ErrorMessage, OTHER)] == ["draining"]
+    assert not said(commands, Grant, OTHER)
+    assert commands[-2:] == [Report(DRAINING, ""), Exit(RESTART_STATUS)]
+
+
+def test_bye_with_restart_is_a_plain_bye_where_nobody_would_start_the_server_again():
+    state = fresh_state()
+    lease = take_lease(state)
+    state.handle(MessageArrived(OTHER, hello()), 0.0)
+    commands = state.handle(MessageArrived(CLIENT, Bye(lease=lease, restart=True)), 0.1)
+    assert len(said(commands, Grant, OTHER)) == 1
+    assert not ends(commands)
+    assert lines(commands)[0].startswith("no restart")
+
+
+def test_a_wrong_lease_cannot_restart_a_server():
+    state = fresh_state(supervised=True)
+    lease = take_lease(state)
+    for peer, wrong in ((OTHER, lease), (CLIENT, b"notright")):
+        assert state.handle(MessageArrived(peer, Bye(lease=wrong, restart=True)), 0.1) == [Send(peer, NoLease())]
+
+
+def test_a_free_server_restarts_at_once_when_its_parent_asks():
+    commands = fresh_state(supervised=True).handle(RestartRequested("SIGHUP"), 0.0)
+    assert commands == [Log("restart: SIGHUP"), Report(DRAINING, ""), Exit(RESTART_STATUS)]
+
+
+@pytest.mark.parametrize("end", ["bye", "gone", "silence"])
+def test_a_held_server_restarts_when_the_lease_ends_however_it_ends(end):
+    state = fresh_state(supervised=True)
+    lease = take_lease(state)
+    assert state.handle(RestartRequested("SIGHUP"), 0.5) == []
+    assert not said(state.handle(MessageArrived(OTHER, hello()), 2.9), ErrorMessage, OTHER), "it waits"
+    commands = {
+        "bye": lambda: state.handle(MessageArrived(CLIENT, Bye(lease=lease)), 3.0),
+        "gone": lambda: state.handle(PeerUnreachable(CLIENT), 3.0),
+        "silence": lambda: state.tick(3.0),
+    }[end]()
+    assert [error.code for error in said(commands, ErrorMessage, OTHER)] == ["draining"]
+    assert ends(commands) == [Exit(RESTART_STATUS)]
+
+
+def test_a_stop_wins_over_a_restart_that_waits():
+    state = fresh_state(supervised=True)
+    take_lease(state)
+    state.handle(RestartRequested("SIGHUP"), 0.5)
+    assert ends(state.handle(StopRequested("SIGTERM"), 0.6)) == [Exit(0)]
+
+
+def test_a_restart_does_not_bring_back_a_server_that_stops():
+    state = fresh_state(threads=1, supervised=True)
+    lease = take_lease(state)
+    make_ready(state, lease)
+    send_buckets(state, lease, bucket_work(1))
+    state.handle(StopRequested("SIGTERM"), 1.0)
+    assert state.handle(RestartRequested("SIGHUP"), 1.1) == []
+    commands = state.handle(MessageArrived(CLIENT, Bye(lease=lease, restart=True)), 1.2)
+    assert ends(commands) == [StopThread(0), Exit(0)]
 
 
 def test_an_impossible_state_is_found():

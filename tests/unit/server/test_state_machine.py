@@ -2,11 +2,36 @@
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dr.protocol.messages import Bucket, Bye, Cancel, Chunk, Failed, Get, Grant, NoLease, Ping, Ready, Tile
+from dr.protocol.messages import (
+    Availability,
+    Bucket,
+    Bye,
+    Cancel,
+    Chunk,
+    Failed,
+    Get,
+    Grant,
+    Kind,
+    NoLease,
+    Ping,
+    Ready,
+    Tile,
+    Welcome,
+)
 from tests.support.serving import SCENE_BYTES, bucket_work, digest_of, fresh_state, hello, manifest_of, setup_of
-from workers.server.commands import Exit, OpenManifest, PrepareScene, RenderBucket, SealAsset, Send, StopThread
+from workers.server.commands import (
+    Exit,
+    OpenManifest,
+    PrepareScene,
+    RenderBucket,
+    Report,
+    SealAsset,
+    Send,
+    SendStatus,
+    StopThread,
+)
 from workers.server.events import (
     AssetRefused,
     AssetSealed,
@@ -18,16 +43,26 @@ from workers.server.events import (
     MessageRefused,
     PeerUnreachable,
     PreparationFailed,
+    RestartRequested,
     ScenePrepared,
     StopRequested,
     TileRendered,
 )
+from workers.server.words import RESTART_STATUS
 
 PEERS = [b"ada", b"bob", b"eve"]
 MANIFEST = manifest_of({"scene.json": SCENE_BYTES})
 peers = st.sampled_from(PEERS)
 epochs = st.integers(1, 4)
 outcomes = st.sampled_from(["tile", "stopped", "failed"])
+ORDERS = st.sampled_from(
+    [
+        lambda server: server.restart(),
+        lambda server: server.leave_and_restart(),
+        lambda server: server.stop(),
+        lambda server: server.stop(at_once=True),
+    ]
+)
 
 
 class Server(RuleBasedStateMachine):
@@ -43,10 +78,23 @@ class Server(RuleBasedStateMachine):
         self.store: list[SealAsset | OpenManifest] = []
         self.preparing: list[int] = []
         self.wanted: list[Get] = []
-        self.exited = False
+        self.rendered = 0
+        self.stopping = False  # somebody asked for an end without a beginning
+        self.restart_due = False
+        self.exit_status: int | None = None
+        self.reported: Report | None = None
+
+    @initialize(supervised=st.booleans(), end_s=st.sampled_from([0.0, 3.0, 30.0]))
+    def begin(self, supervised, end_s):
+        """A server of its own, or one that a spawner would start again."""
+        self.supervised = supervised
+        self.end_s = end_s
+        self.state = fresh_state(threads=2, supervised=supervised)
+        self.reported = self.state.reported
 
     def act(self, commands):
         for command in commands:
+            assert self.exit_status is None or not isinstance(command, Report), "nothing changes after the end"
             match command:
                 case Send(peer, message):
                     self.hear(peer, message)
@@ -61,9 +109,12 @@ class Server(RuleBasedStateMachine):
                     self.store.append(command)
                 case PrepareScene(epoch=epoch):
                     self.preparing.append(epoch)
-                case Exit():
-                    assert not self.exited
-                    self.exited = True
+                case Report():
+                    assert command != self.reported, "only what changes is reported"
+                    self.reported = command
+                case Exit(status):
+                    assert self.exit_status is None
+                    self.exit_status = status
 
     def hear(self, peer, message):
         match message:
@@ -75,6 +126,7 @@ class Server(RuleBasedStateMachine):
             case Get():
                 self.wanted.append(message)
             case Tile() | Ready() | Failed():
+                self.rendered += isinstance(message, Tile)
                 assert message.lease == self.leases[peer], "only the holder hears of frames"
             case _:
                 pass
@@ -94,6 +146,20 @@ class Server(RuleBasedStateMachine):
     @rule(peer=peers, want=st.booleans())
     def hello(self, peer, want):
         self.say(peer, hello(want, peer.decode()))
+
+    @rule(peer=st.sampled_from([*PEERS, b"watcher"]), version=st.integers(1, 2), kernels=st.sampled_from(["", "other"]))
+    def ask_status(self, peer, version, kernels):
+        """The answer is right, and asking changes nothing."""
+        before = (self.state.holder, dict(self.state.waiters), self.state.ending, self.state.leases)
+        message = hello(True, "watcher", kind=Kind.STATUS, version=version, kernels=kernels)
+        first, second = self.state.handle(MessageArrived(peer, message), self.now)
+        assert isinstance(first, Send)
+        assert isinstance(first.message, Welcome)
+        assert isinstance(second, SendStatus)
+        assert (first.peer, second.peer) == (peer, peer)
+        assert Report(second.status.state, second.status.holder) == self.reported
+        assert second.status.buckets == self.rendered
+        assert before == (self.state.holder, dict(self.state.waiters), self.state.ending, self.state.leases)
 
     @rule(peer=peers, epoch=epochs)
     def setup_frame(self, peer, epoch):
@@ -153,9 +219,11 @@ class Server(RuleBasedStateMachine):
     @precondition(lambda self: self.ready_epochs())
     @rule(data=st.data(), count=st.integers(1, 4))
     def buckets(self, data, count):
+        self.send_buckets(data.draw(st.sampled_from(self.ready_epochs())), count)
+
+    def send_buckets(self, epoch, count):
         peer = self.state.holder.peer
         works = [bucket_work(i, x=16 * (i % 4)) for i in range(count)]
-        epoch = data.draw(st.sampled_from(self.ready_epochs()))
         self.say(peer, Bucket(lease=self.lease(peer), epoch=epoch, buckets=works))
 
     @rule(peer=peers, epoch=epochs, numbers=st.lists(st.integers(0, 4)))
@@ -205,14 +273,65 @@ class Server(RuleBasedStateMachine):
             assert after is None or after > deadline, "a tick moves its deadline"
         self.now = end
 
-    @precondition(lambda self: self.now > 30)
-    @rule()
-    def stop(self):
-        self.do(StopRequested("test"))
+    def may_end(self):
+        """An early end makes a short run, so it is worth it only while somebody holds the server."""
+        return self.now >= (self.end_s if self.state.holder else 20.0)
+
+    @precondition(may_end)
+    @rule(
+        orders=st.lists(ORDERS, min_size=1, max_size=3),
+        count=st.integers(0, 3),
+        waits=st.booleans(),
+        left=st.booleans(),
+    )
+    def the_end_is_asked_for(self, orders, count, waits, left):
+        """By a signal, the parent, the holder, or several; with buckets running and clients waiting, or not."""
+        for epoch in self.ready_epochs()[:1]:
+            self.send_buckets(epoch, count)
+        for peer in PEERS if waits else ():
+            self.hello(peer, True)
+        for order in orders:
+            order(self)
+        if left and self.state.holder:
+            self.say(peer := self.state.holder.peer, Bye(lease=self.leases.pop(peer)))
+
+    def stop(self, at_once=False):
+        hurries = at_once or self.stopping
+        self.stopping = self.stopping or self.exit_status is None
+        self.do(StopRequested("test", at_once))
+        assert self.exit_status is not None or not hurries
+
+    def restart(self):
+        self.restart_due = self.restart_due or (self.supervised and not self.stopping)
+        self.do(RestartRequested("test"))
+
+    def leave_and_restart(self):
+        if self.state.holder:
+            peer = self.state.holder.peer
+            self.restart_due = self.restart_due or (self.supervised and not self.stopping)
+            self.say(peer, Bye(lease=self.leases.pop(peer), restart=True))
+            assert self.state.holder is None or self.state.holder.peer != peer
 
     @invariant()
     def the_state_is_possible(self):
         self.state.check()
+
+    @invariant()
+    def the_last_report_is_true(self):
+        holder = self.state.holder
+        if self.stopping or self.exit_status is not None:
+            state = Availability.DRAINING
+        else:
+            state = Availability.BUSY if holder else Availability.READY
+        assert self.reported == Report(state, holder.peer.decode() if holder else "")
+
+    @invariant()
+    def it_leaves_when_it_should_and_with_the_right_status(self):
+        if self.exit_status is not None:
+            assert self.exit_status == (RESTART_STATUS if self.restart_due and not self.stopping else 0)
+            assert self.state.holder is None
+        else:
+            assert self.state.holder is not None or not (self.restart_due or self.stopping)
 
     @invariant()
     def threads_agree(self):
@@ -231,4 +350,4 @@ class Server(RuleBasedStateMachine):
 
 
 TestServer = Server.TestCase
-TestServer.settings = settings(max_examples=100, stateful_step_count=80, deadline=None, derandomize=True)
+TestServer.settings = settings(max_examples=200, stateful_step_count=80, deadline=None, derandomize=True)
