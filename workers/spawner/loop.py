@@ -94,8 +94,8 @@ class Loop:
         self.poller.register(self.wake, zmq.POLLIN)
 
     def run(self) -> int:
-        wanted = self.settings.announce_port
-        moved = "" if self.announcer.port == wanted else f": {wanted} is a server's or taken"
+        wanted = self.options.plan.announce
+        moved = "" if self.announcer.port == wanted else f": {wanted} is taken"
         log.info("announcing on port %d%s", self.announcer.port, moved)
         self._carry_out(self.state.start(time.monotonic()))
         self._settle()
@@ -215,13 +215,19 @@ class Loop:
         )
 
     def _ask_to_stop(self, command: do.AskToStop) -> None:
-        self.children[command.slot].send_signal(signal.SIGTERM)
+        self._signal(command.slot, signal.SIGTERM)
 
     def _ask_to_restart(self, command: do.AskToRestart) -> None:
-        self.children[command.slot].send_signal(signal.SIGHUP)
+        self._signal(command.slot, signal.SIGHUP)
 
     def _kill(self, command: do.Kill) -> None:
-        self.children[command.slot].kill()
+        if child := self.children.get(command.slot):
+            child.kill()
+
+    def _signal(self, slot: int, number: signal.Signals) -> None:
+        """One that has ended hears nothing, also while the state has yet to be told of its end."""
+        if child := self.children.get(slot):
+            child.send_signal(number)
 
     def _announce(self, command: do.Announce) -> None:
         self.announcer.publish(command.announcement)

@@ -28,6 +28,7 @@ class Patience(Struct, frozen=True, kw_only=True):
     backoff_first_s: float = 1.0  # pause after the first death; it doubles with each
     backoff_last_s: float = 30.0
     healthy_s: float = 60.0  # a server that has listened for so long makes the next pause the first one again
+    listen_s: float = 120.0  # a server that does not listen by then is killed
     deaths: int = 5  # so many within `deaths_within_s` end a slot for good
     deaths_within_s: float = 60.0
     stop_s: float = 4.7  # a server that has not left by then is killed
@@ -49,6 +50,7 @@ class SlotState(Struct):
     pause_s: float  # before the start that follows the next death
     phase: Phase = Phase.EMPTY
     start_s: float = 0.0  # when WAITING is over
+    mute_s: float | None = None  # while STARTING: when it is killed
     listening_s: float = 0.0  # since when it has been LISTENING
     outdated: bool = False  # settings have changed since its last server began; that one is asked to restart, once
     deaths_s: list[float] = field(default_factory=list)  # when; those within `deaths_within_s` of the last one
@@ -68,17 +70,18 @@ class SlotState(Struct):
         """Subscribers believe that there is a server."""
         return self.known is not None and self.known.state is not Availability.GONE
 
-    def begin(self) -> None:
+    def begin(self, patience: Patience, now: float) -> None:
         self.phase, self.outdated = Phase.STARTING, False
+        self.mute_s = now + patience.listen_s
 
     def listen(self, now: float) -> None:
-        self.phase, self.listening_s = Phase.LISTENING, now
+        self.phase, self.listening_s, self.mute_s = Phase.LISTENING, now, None
 
     def end(self, patience: Patience, now: float) -> None:
         """Its process is gone."""
         if self.phase is Phase.LISTENING and now >= self.listening_s + patience.healthy_s:
             self.pause_s = patience.backoff_first_s
-        self.phase = Phase.EMPTY
+        self.phase, self.mute_s = Phase.EMPTY, None
 
     def count_death(self, patience: Patience, now: float) -> None:
         """The end that it came to was a death: decides between WAITING and GIVEN_UP.

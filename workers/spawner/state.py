@@ -23,7 +23,6 @@ __all__ = ["Patience", "Slot", "SpawnerState"]
 
 START_SETTINGS = frozenset({"announce_port", "bind", "log_folder", "port"})  # a spawner uses these when it starts
 AGAIN = "see the log, mend the cause, start the spawner again"
-NAMELESS = "a client without a name"
 
 
 class SpawnerState:
@@ -41,7 +40,7 @@ class SpawnerState:
         """Starts every slot; call it once, before anything else."""
         self.beacon_s = now + self.patience.beacon_s
         for number in range(len(self.slots)):
-            self._start(number)
+            self._start(number, now)
         return self._finish()
 
     def handle(self, event: seen.Event, now: float) -> list[do.Command]:
@@ -54,6 +53,7 @@ class SpawnerState:
         """What the time asks for; call it at `next_deadline` or later."""
         if not self.exited:
             self._start_waiting(now)
+            self._kill_mute(now)
             self._beacon(now)
             if self.kill_s is not None and now >= self.kill_s:
                 self._kill(f"it did not leave within {self.patience.stop_s:g} s")
@@ -64,7 +64,8 @@ class SpawnerState:
         if self.exited:
             return None
         starts = [each.start_s for each in self.slots if each.phase is Phase.WAITING]
-        return min((time for time in (*starts, self.beacon_s, self.kill_s) if time is not None), default=None)
+        mute = [each.mute_s for each in self.slots if each.mute_s is not None]
+        return min((time for time in (*starts, *mute, self.beacon_s, self.kill_s) if time is not None), default=None)
 
     def check(self) -> None:
         """Raises Impossible when this state cannot be."""
@@ -108,16 +109,24 @@ class SpawnerState:
 
     # -- what servers do ------------------------------------------------------------------------------------------
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, now: float) -> None:
         each = self.slots[number]
-        each.begin()
+        each.begin(self.patience, now)
         self._log(Level.INFO, f"starting ({each.slot.label})", number)
         self.out.append(do.StartServer(number))
 
     def _start_waiting(self, now: float) -> None:
         for number, each in enumerate(self.slots):
             if each.phase is Phase.WAITING and now >= each.start_s:
-                self._start(number)
+                self._start(number, now)
+
+    def _kill_mute(self, now: float) -> None:
+        """One that has not come as far as listening never will; its end is a death like others."""
+        for number, each in enumerate(self.slots):
+            if each.mute_s is not None and now >= each.mute_s:
+                each.mute_s = None
+                self._log(Level.WARNING, f"killed: it did not listen within {self.patience.listen_s:g} s", number)
+                self.out.append(do.Kill(number))
 
     def _server_listening(self, event: seen.ServerListening, now: float) -> None:
         each = self.slots[event.slot]
@@ -136,15 +145,16 @@ class SpawnerState:
             found = f"expected reports of port {each.slot.port}, found one of port {said.port}"
             self._log(Level.WARNING, f"{found} and left it out; please report this bug", event.slot)
             return
-        change = _change(each.known, said)
+        first = not each.offers
         self._announce(each, said)
-        if change:
-            self._log(Level.INFO, change, event.slot)
+        if first and said.state is Availability.READY:  # whose it is later on, its own log says
+            self._log(Level.INFO, "ready", event.slot)
 
     def _server_exited(self, event: seen.ServerExited, now: float) -> None:
         each = self.slots[event.slot]
         if not each.running:
             return
+        asked_for = event.status == RESTART_STATUS and each.phase is Phase.LISTENING  # else it might go on for ever
         each.end(self.patience, now)
         if each.known and each.offers:
             self._announce(each, structs.replace(each.known, state=Availability.GONE, holder=""))
@@ -152,9 +162,9 @@ class SpawnerState:
         how = f"could not be started: {reason}" if event.status is None else reason
         if self.stopping:
             self._log(Level.INFO, f"stopped: {how}" if event.status else "stopped", event.slot)
-        elif event.status == RESTART_STATUS:
+        elif asked_for:
             self._log(Level.INFO, "asked for a restart", event.slot)
-            self._start(event.slot)
+            self._start(event.slot, now)
         else:
             self._count_death(event.slot, how, now)
 
@@ -236,17 +246,6 @@ class SpawnerState:
 
     def _log(self, level: Level, text: str, slot: int | None = None) -> None:
         self.out.append(do.Log(level, text, slot))
-
-
-def _change(before: Announcement | None, after: Announcement) -> str:
-    """What a report tells people; nothing when it repeats the last one."""
-    if before and (before.state, before.holder) == (after.state, after.holder):
-        return ""
-    if after.state is Availability.BUSY:
-        return f"leased to {printable(after.holder) or NAMELESS}"
-    if before and before.state is Availability.BUSY and after.state is Availability.READY:
-        return f"released by {printable(before.holder) or NAMELESS}, ready"
-    return after.state.value
 
 
 _REACTIONS: dict[type, Callable[[SpawnerState, Any, float], None]] = {

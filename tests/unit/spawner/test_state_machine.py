@@ -38,12 +38,14 @@ changes = st.sampled_from([(), ("beat_s",), ("port",), ("announce_port", "beat_s
 class Process:
     """What the world knows of a server that runs."""
 
-    def __init__(self):
+    def __init__(self, begun_s):
+        self.begun_s = begun_s
         self.listening_s: float | None = None
         self.outdated = False  # settings have changed since it began
         self.asked_to_restart = False
         self.asked_to_stop = False
         self.killed = False
+        self.mute = False  # killed because it did not listen
 
 
 class Place:
@@ -61,7 +63,7 @@ class Place:
         process, self.process = self.process, None
         if process.listening_s is not None and now >= process.listening_s + PATIENCE.healthy_s:
             self.doublings = 0
-        if status == RESTART_STATUS:
+        if status == RESTART_STATUS and process.listening_s is not None:
             self.promised_s = now
             return
         self.deaths_s.append(now)
@@ -81,6 +83,7 @@ class Spawner(RuleBasedStateMachine):
         self.places = [Place() for _ in SLOTS]
         self.now = 100.0
         self.stopped_s: float | None = None
+        self.asleep = False  # the spawner hears later what time it is
         self.reading = 0  # settings that were asked for
         self.status: int | None = None
         for place in self.places:
@@ -110,7 +113,7 @@ class Spawner(RuleBasedStateMachine):
         assert self.stopped_s is None, "a spawner that stops starts nothing"
         assert place.promised_s is not None, "a slot that was given up stays empty"
         assert self.now >= place.promised_s, "no pause is shorter than promised"
-        place.process = Process()
+        place.process = Process(self.now)
 
     def ask_to_stop(self, command):
         process = self.places[command.slot].process
@@ -128,8 +131,12 @@ class Spawner(RuleBasedStateMachine):
 
     def kill(self, command):
         process = self.places[command.slot].process
+        if process.listening_s is None and self.now >= process.begun_s + PATIENCE.listen_s and not process.mute:
+            process.killed = process.mute = True
+            return
         assert process.asked_to_stop, "nobody is killed without a warning"
-        assert not process.killed
+        assert not process.killed or process.mute
+        assert self.asleep or self.now <= self.stopped_s + PATIENCE.stop_s, "nobody is killed late"
         process.killed = True
 
     def announce(self, command):
@@ -141,6 +148,7 @@ class Spawner(RuleBasedStateMachine):
         place.announced = said.state
 
     def reread_settings(self, command):
+        assert self.stopped_s is None
         self.reading += 1
 
     def log(self, command):
@@ -179,7 +187,7 @@ class Spawner(RuleBasedStateMachine):
         place = self.places[slot]
         if place.process:
             place.bury(status, self.now)
-        self.do(ServerExited(slot, status, f"ended with status {status}"))
+        self.do(ServerExited(slot, status, f"ended with status {status}:\nhow"))
         assert place.announced is Availability.GONE or place.process is not None
 
     @rule(slot=slots, times=st.integers(2, 6))
@@ -196,6 +204,7 @@ class Spawner(RuleBasedStateMachine):
     def asks_for_restarts(self, slot, times):
         before = list(self.places[slot].deaths_s)
         for _ in range(times if self.places[slot].process else 0):
+            self.listens(slot)
             self.exits(slot, RESTART_STATUS)
             assert self.places[slot].process is not None, "it is started at once"
         assert self.places[slot].deaths_s == before
@@ -236,7 +245,9 @@ class Spawner(RuleBasedStateMachine):
     def host_sleeps(self, seconds):
         """The clock jumps and the spawner hears of it afterwards."""
         self.now += seconds
+        self.asleep = True
         self.tick()
+        self.asleep = False
 
     # -- what is true at any time ---------------------------------------------------------------------------------
 
