@@ -26,12 +26,14 @@ BENCHES = {
     "kernels": "Rays and trees against Embree",
     "scene": "Pictures against other renderers",
     "broker": "The client's loop",
+    "wire": "Tiles on the wire, with and without keys",
     "farm": "The farm against one bare process, start and compile",
 }
 QUICK = {
     "kernels": ["--repeats", "1", "--scene", "hall"],
     "scene": ["--rounds", "1", "--scenes", "demo"],
     "broker": ["--buckets", "2000"],
+    "wire": ["--rounds", "1", "--seconds", "0.2", "--joins", "5"],
     "farm": ["--rounds", "1", "--frame-s", "3"],
 }
 

@@ -62,7 +62,7 @@ class DialSucceeded(Struct, frozen=True):
 
 
 class DialRefused(Struct, frozen=True):
-    """The connection can never work (a refused key, an address that may not be dialled). Final for this server."""
+    """The connection can never work (a refused key). Final for this server."""
 
     endpoint: str
     reason: str

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dr.client.frame import check_outputs, check_scene, find_servers, plan_local, survey_scene, wants_local
+from dr.client.frame import (
+    check_outputs,
+    check_scene,
+    find_named,
+    find_saved,
+    plan_local,
+    survey_scene,
+    wants_local,
+)
 from dr.client.request import Request, merge
 from dr.scene.model import RenderSettings
 
 if TYPE_CHECKING:
+    from dr.client.addresses import Servers
     from dr.scene.survey import Survey
 
 MB = 1e6
@@ -20,10 +29,11 @@ MB = 1e6
 def check_request(request: Request, json: bool) -> int:
     """Prints the report, as tables or as one JSON object. Raises BadInput like a render would."""
     check_scene(request.scene)
+    named = find_named(request)
     survey = survey_scene(request)
     settings = merge(survey.settings, request.picture)
     check_outputs(request, settings, merge(survey.view, request.view))
-    servers = _servers(request, survey)
+    servers = _servers(request, named or find_saved(request, survey))
     if json:
         facts = {"settings": settings, "servers": servers, "survey": survey}
         print(msgspec.json.encode(facts).decode())
@@ -32,12 +42,20 @@ def check_request(request: Request, json: bool) -> int:
     return 0
 
 
-def _servers(request: Request, survey: Survey) -> list[dict[str, Any]]:
-    """Who would render: servers that would be dialled, servers that would be started here."""
-    endpoints = find_servers(request, survey)
+def _servers(request: Request, servers: Servers) -> list[dict[str, Any]]:
+    """Who would render: servers that would be dialled or have no address, servers that would be started here."""
+    endpoints = servers.endpoints
+    lost = [
+        {"name": host, "endpoint": f"cannot be resolved: {why}", "threads": None}
+        for host, why in servers.unresolved.items()
+    ]
     dialled = [{"name": endpoint, "endpoint": endpoint, "threads": None} for endpoint in endpoints]
     plans = plan_local(request.settings) if wants_local(request, endpoints) else []
-    return [*dialled, *({"name": plan.name, "endpoint": "this machine", "threads": plan.threads} for plan in plans)]
+    return [
+        *dialled,
+        *lost,
+        *({"name": plan.name, "endpoint": "this machine", "threads": plan.threads} for plan in plans),
+    ]
 
 
 def _print_tables(survey: Survey, settings: RenderSettings, servers: list[dict[str, Any]]) -> None:

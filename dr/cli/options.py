@@ -73,6 +73,10 @@ BucketOrder: TypeAlias = Annotated[
     str | None, _option(FARM, "spiral, hilbert, rows, columns, checker or random.", metavar="ORDER")
 ]
 
+Insecure: TypeAlias = Annotated[
+    bool, _flag(RUN, "Use no keys: whoever is on the network can interfere. For a closed lab network.", "--insecure")
+]
+
 SettingsFile: TypeAlias = Annotated[Path | None, _option(RUN, "Another dr.toml.", "--settings", metavar="FILE")]
 Check: TypeAlias = Annotated[bool, _flag(RUN, "Report files, memory, cameras and servers; render nothing.", "--check")]
 Json: TypeAlias = Annotated[bool, _flag(RUN, "One JSON object last on stdout.", "--json")]

@@ -43,6 +43,7 @@ def render(
     threads: o.Threads = None,
     bucket_size: o.BucketSize = None,
     bucket_order: o.BucketOrder = None,
+    insecure: o.Insecure = False,
     settings: o.SettingsFile = None,
     check: o.Check = False,
     json: o.Json = False,
@@ -70,6 +71,7 @@ def render(
         "bucket_size": None if bucket_size is None else parse_bucket_size(bucket_size),
         "bucket_order": None if bucket_order is None else parse_bucket_order(bucket_order),
         "settings": settings,
+        "insecure": insecure,
     }
     request = make_request(scene, options, os.environ)
     if check:

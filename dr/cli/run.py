@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from dr.broker.commands import Status
-from dr.cli import say
+from dr.cli import COMPLETE, say
 from dr.cli.interrupt import cancel_on_signals
 from dr.client.frame import render_frame
+from dr.client.guard import WARNING
 from dr.client.logs import log_file
 from dr.client.progress import choose_display, show_count, show_time
 from dr.client.request import Request
@@ -40,6 +41,8 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
     with log_file(request.settings.log_folder, "render", verbose) as log_path:
         if verbose and log_path:
             print(f"dr: log: {log_path}", file=sys.stderr)
+        if quiet and request.security.insecure:
+            say(WARNING, COMPLETE)  # else it is the first notice
         try:
             with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
                 result = render_frame(request, display.show, cancel)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dr.cli import COMPLETE, INCOMPLETE, say
-from dr.cli.options import SettingsFile
-from dr.settings import Settings, load_settings
+from dr.cli import COMPLETE, INCOMPLETE, REFUSED, say
+from dr.cli.options import Insecure, SettingsFile
+from dr.settings import load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -36,9 +36,21 @@ LISTEN_S = 1.0
 FOREVER_S = float("inf")
 NARROW = 100  # terminals with fewer columns than that get a closer table
 WIDE = 10_000  # columns where there is no terminal: no line is broken
-STYLES = {"ready": "green", "busy": "yellow", "draining": "cyan", "gone": "red", "no answer": "red", "asked": "dim"}
+STYLES = {
+    "ready": "green",
+    "busy": "yellow",
+    "draining": "cyan",
+    "gone": "red",
+    "no answer": "red",
+    "refused": "red",
+    "asked": "dim",
+}
 COLUMNS = ("host", "port", "engine", "node", "threads", "state", "holder", "buckets/s", "memory", "version")
 NUMBERS = {"port", "threads", "buckets/s", "memory"}
+GUARDS = {
+    "open": "open, without keys: any user of that machine can connect; `dr keys init` there closes it",
+    "insecure": "INSECURE: whoever reaches the port can connect; started with --insecure",
+}
 MB, GB = 1e6, 1e9
 
 
@@ -59,59 +71,67 @@ def status(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON list last on stdout.")] = False,
+    insecure: Insecure = False,
     settings: SettingsFile = None,
 ) -> int:
-    """Show the farm: each render server, what it does, and for whom. Status 1 if a named host does not answer."""
+    """Show the farm: each render server, what it does, and for whom.
+
+    Status 1 if a named host does not answer, 3 if it refuses this user's key.
+    """
+    from dr.client.guard import WARNING, load_security
+    from dr.client.status import ask_farm, watch_farm
     from dr.client.targets import find_targets
 
     values = load_settings(settings, os.environ).values
-    targets = find_targets(hosts or (), values)
+    security = load_security(os.environ, insecure)
+    if insecure:
+        say(WARNING, COMPLETE)
+    targets = find_targets(hosts or (), values, security)
     if watch:
-        return _watch(targets, values, seconds or FOREVER_S, json)
-    return _ask(targets, values, seconds or LISTEN_S, json)
-
-
-def _ask(targets: Sequence[Target], settings: Settings, within_s: float, json: bool) -> int:
-    from dr.client.status import ask_farm
-
-    rows = ask_farm(targets, settings, within_s)
-    silent = [target for target in targets if not target.is_answered(rows)]
-    for target in silent:
-        say(f"{target.text}: no render server answers; start one with dr spawner or dr serve", INCOMPLETE)
+        return _watch(watch_farm(targets, values, seconds or FOREVER_S, security), json)
+    rows = ask_farm(targets, values, seconds or LISTEN_S, security)
+    statuses = [_judge(target, rows) for target in targets]
     _print(rows, json)
-    return INCOMPLETE if silent else COMPLETE
+    return max(statuses)
 
 
-def _watch(targets: Sequence[Target], settings: Settings, for_s: float, json: bool) -> int:
+def _judge(target: Target, rows: Sequence[Row]) -> int:
+    """The exit status that this target alone would give; what is wrong with it is said."""
+    if target.is_answered(rows):
+        return COMPLETE
+    refusals = [row.reason for row in target.pick(rows) if row.state == "refused"]
+    if refusals:
+        return say(f"{target.text}: {refusals[0]}", REFUSED)
+    trouble = target.trouble or "no render server answers; start one with dr spawner or dr serve"
+    return say(f"{target.text}: {trouble}", INCOMPLETE)
+
+
+def _watch(watching: Iterable[list[Row]], json: bool) -> int:
     """A table that changes on a terminal; elsewhere one block, or one line of JSON, for each change."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
         if sys.stdout.isatty() and not json:
-            _watch_live(targets, settings, for_s)
+            _watch_live(watching)
         else:
-            _watch_changes(targets, settings, for_s, json)
+            _watch_changes(watching, json)
     except KeyboardInterrupt:
         pass
     return COMPLETE
 
 
-def _watch_live(targets: Sequence[Target], settings: Settings, for_s: float) -> None:
+def _watch_live(watching: Iterable[list[Row]]) -> None:
     from rich.live import Live
-
-    from dr.client.status import watch_farm
 
     console = _console()
     with Live(console=console, auto_refresh=False) as live:
-        for rows in watch_farm(targets, settings, for_s):
+        for rows in watching:
             live.update(draw(rows, console.width, ages=True), refresh=True)
 
 
-def _watch_changes(targets: Sequence[Target], settings: Settings, for_s: float, json: bool) -> None:
-    from dr.client.status import watch_farm
-
+def _watch_changes(watching: Iterable[list[Row]], json: bool) -> None:
     shown: list[Row] = []
-    for rows in watch_farm(targets, settings, for_s):
+    for rows in watching:
         lasting = [_without_ageing(row) for row in rows]
         if lasting != shown:
             shown = lasting
@@ -162,7 +182,8 @@ def draw(rows: Sequence[Row], width: int, ages: bool = False) -> Group:
     for row in rows:
         table.add_row(*(Text(text, style=STYLES.get(text, "")) for text in _cells(row)))
     notes = map(Text, _notes(rows, ages))
-    return Group(table, *notes, Text(summarise(rows), style="bold"))
+    guards = (Text(line, style="bold red" if GUARDS["insecure"] in line else "") for line in _guard_notes(rows))
+    return Group(table, *notes, *guards, Text(summarise(rows), style="bold"))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -202,18 +223,32 @@ def show_bytes(size: int | None) -> str:
 
 def _notes(rows: Iterable[Row], ages: bool) -> list[str]:
     """One line for each reason on each host: `localhost:30000-30003: nobody listens there`, the oldest one's age."""
+    groups = _group((row, row.reason) for row in rows)
+    return [f"{_place(group)}: {reason}{_age(group) if ages else ''}" for reason, group in groups]
+
+
+def _guard_notes(rows: Iterable[Row]) -> list[str]:
+    """One line for each host where somebody can come in without a key; what else a server says of it is not shown."""
+    groups = _group((row, GUARDS.get(row.guard, "") if row.answers else "") for row in rows)
+    return [f"{_place(group)}: {text}" for text, group in groups]
+
+
+def _group(rows: Iterable[tuple[Row, str]]) -> list[tuple[str, list[Row]]]:
+    """Rows of one host with the same text, those without a text left out."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row, text in rows:
+        if text:
+            groups.setdefault((row.host, text), []).append(row)
+    return [(text, group) for (_, text), group in groups.items()]
+
+
+def _place(group: Sequence[Row]) -> str:
+    """`localhost:30000-30003`"""
     from workers.numa.ranges import format_ranges
 
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.reason:
-            groups.setdefault((row.host, row.reason), []).append(row)
-    notes = []
-    for (name, reason), group in groups.items():
-        host = f"[{name}]" if ":" in name else name
-        place = f"{host}:{format_ranges(row.port for row in group)}" if group[0].port else name
-        notes.append(f"{place}: {reason}{_age(group) if ages else ''}")
-    return notes
+    name = group[0].host
+    host = f"[{name}]" if ":" in name else name
+    return f"{host}:{format_ranges(row.port for row in group)}" if group[0].port else name
 
 
 def _age(group: Iterable[Row]) -> str:

@@ -1,30 +1,66 @@
-"""Turns a server's address into what can be dialled: IP literals, loopback only while there are no keys.
+"""Turns the words that name servers into endpoints that may be dialled: IP literals, and nothing without its keys.
 
-Knows the resolver; knows no socket. libzmq would resolve names in its I/O thread, where a dead resolver silences every
-peer, so names are resolved here, before anything is dialled.
+libzmq would resolve names in its I/O thread, where a dead resolver silences every peer, so names are resolved before
+anything is dialled. Whether keys are needed is decided twice: by the word, before a name server hears of it, and by
+what the name turned out to be.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dr.errors import BadInput, Refused
-from dr.protocol.address import TcpAddress, parse_address
+from msgspec import Struct
+
+from dr.client.resolver import LOOK_UP_S, Found, look_up
+from dr.errors import BadInput
+from dr.keys.security import Security
+from dr.protocol.address import IpcAddress, TcpAddress, parse_address
 from dr.settings import ServerAddress
 
+NO_KEYS = Security()
+NAMES_SHOWN = 3  # in one line about names that do not resolve
 
-def resolve_servers(texts: Iterable[str]) -> Mapping[str, bool]:
-    """ZeroMQ endpoints of the servers that a user named, in order, each once. Raises BadInput or Refused.
 
-    The value tells whether the endpoint stands for all servers of its host: the user named no port.
+class Servers(Struct, frozen=True):
+    """What words turned out to name.
+
+    `endpoints`: for ZeroMQ, in order, each once; True where it stands for all servers of its host, because the user
+    named no port. `words`: those that each word names. `unresolved`: hosts without an address, and why.
     """
-    found: dict[str, bool] = {}
-    for text in texts:
-        for endpoint, whole_host in _resolve(text):
-            found[endpoint] = found.get(endpoint, False) or whole_host
-    return found
+
+    endpoints: Mapping[str, bool]
+    words: Mapping[str, Sequence[str]]
+    unresolved: Mapping[str, str]
+
+    def complaints(self) -> list[str]:
+        """A line for each reason why names do not resolve."""
+        hosts: dict[str, list[str]] = {}
+        for host, reason in self.unresolved.items():
+            hosts.setdefault(reason, []).append(host)
+        return [f"cannot resolve {_join(names)}: {reason}" for reason, names in hosts.items()]
+
+    def require(self) -> Servers:
+        """The same. Raises BadInput when servers were named and not one of them has an address."""
+        if self.unresolved and not self.endpoints:
+            raise BadInput(f"server: {'; '.join(self.complaints())}; use IP addresses, or check the names")
+        return self
+
+
+def resolve_servers(texts: Iterable[str], security: Security = NO_KEYS, within_s: float = LOOK_UP_S) -> Servers:
+    """The servers that a user named. Raises BadInput for a word that is no address, Refused where keys are missing."""
+    addresses = {text: parse_address(text) for text in texts}
+    for text, address in addresses.items():
+        if isinstance(address, TcpAddress):
+            _check(text, address, security)
+    found = look_up((each.host for each in addresses.values() if isinstance(each, TcpAddress)), within_s)
+    endpoints: dict[str, bool] = {}
+    words: dict[str, list[str]] = {}
+    for text, address in addresses.items():
+        places = _places(text, address, found, security)
+        words[text] = [endpoint for place in places for endpoint in place.endpoints()]
+        for endpoint in words[text]:
+            endpoints[endpoint] = endpoints.get(endpoint, False) or address.whole_host
+    return Servers(endpoints, words, {host: each.trouble for host, each in found.items() if not each.literals})
 
 
 def saved_words(servers: Iterable[ServerAddress]) -> list[str]:
@@ -33,32 +69,25 @@ def saved_words(servers: Iterable[ServerAddress]) -> list[str]:
     return [host if port is None else f"{host}:{port}" for host, port in hosts]
 
 
-def _resolve(text: str) -> Iterator[tuple[str, bool]]:
-    address = parse_address(text)
-    if not address.is_loopback:
-        raise Refused(
-            f"server {text!r}: expected an address of this machine such as 127.0.0.1:20204: servers on other machines "
-            "need keys (`dr keys`), which come with a later version"
-        )
-    places = _literals(address) if isinstance(address, TcpAddress) else [address]
-    return ((endpoint, address.whole_host) for place in places for endpoint in place.endpoints())
+def _places(
+    text: str, address: TcpAddress | IpcAddress, found: Mapping[str, Found], security: Security
+) -> Iterator[TcpAddress | IpcAddress]:
+    """The same with IP literals for its host, all of them or the first."""
+    if isinstance(address, IpcAddress):
+        yield address
+        return
+    literals = found[address.host].literals
+    for literal in literals if address.every else literals[:1]:
+        place = TcpAddress(literal, address.ports)
+        _check(text, place, security)
+        yield place
 
 
-def _literals(address: TcpAddress) -> list[TcpAddress]:
-    """The same with IP literals for its host."""
-    hosts = _look_up(address.host)
-    return [TcpAddress(host, address.ports) for host in (hosts if address.every else hosts[:1])]
+def _check(text: str, address: TcpAddress, security: Security) -> None:
+    security.guard_dial(f"server {text!r}", address.is_loopback)
 
 
-def _look_up(host: str) -> list[str]:
-    """IP literals of a host, IPv4 first (that is where `dr serve` listens)."""
-    try:
-        return [str(ipaddress.ip_address(host))]
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise BadInput(f"server: cannot resolve {host!r}: {error.strerror or error}; use its IP address") from error
-    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    return sorted(hosts, key=lambda literal: ":" in literal)
+def _join(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:NAMES_SHOWN]))
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -14,8 +14,10 @@ from typing import Any
 import zmq
 from msgspec import Struct
 
+from dr.client.guard import prepare_dial
 from dr.client.link import HEARTBEAT_MS, MESSAGES_PER_TURN, SILENCE_MS
 from dr.errors import ProtocolError
+from dr.keys.security import Security
 from dr.protocol.envelope import TOPIC, split_announcement
 from dr.protocol.messages import Announcement
 from dr.protocol.version import HEADER_BYTES
@@ -38,13 +40,15 @@ class _Ear(Struct):
     socket: zmq.Socket[Any] | None = None
     monitor: zmq.Socket[Any] | None = None
     settled: bool = False  # something was heard, or there is nobody
+    refused: bool = False  # our key: dialling again is no use
 
 
 class Announcements:
     """All announcers that are listened to. Everything is called from one thread."""
 
-    def __init__(self, context: zmq.Context[Any]) -> None:
+    def __init__(self, context: zmq.Context[Any], security: Security) -> None:
         self.context = context
+        self.security = security
         self._ears: dict[str, _Ear] = {}
 
     def listen(self, host: str, endpoint: str) -> None:
@@ -56,7 +60,7 @@ class Announcements:
     def dial_again(self) -> None:
         """Subscribes anew where nobody was, or nobody is any more."""
         for ear in self._ears.values():
-            if ear.socket is None:
+            if ear.socket is None and not ear.refused:
                 self._open(ear)
 
     @property
@@ -87,6 +91,7 @@ class Announcements:
     def _open(self, ear: _Ear) -> None:
         ear.socket = self.context.socket(zmq.SUB)
         _set_options(ear.socket)
+        prepare_dial(ear.socket, ear.endpoint, self.security)
         ear.monitor = ear.socket.get_monitor_socket()
         ear.socket.connect(ear.endpoint)
 
@@ -123,8 +128,9 @@ def _has_ended(ear: _Ear) -> bool:
     """Whether the connection is gone, by its monitor, which must be drained in any case."""
     ended = False
     while ear.monitor and ear.monitor.poll(0):
-        fact = ear.monitor.recv_multipart()[0]
-        ended |= zmq.Event(_EVENT.unpack_from(fact)[0]) in _ENDS
+        event = zmq.Event(_EVENT.unpack_from(ear.monitor.recv_multipart()[0])[0])
+        ear.refused |= event == zmq.Event.HANDSHAKE_FAILED_AUTH
+        ended |= event in _ENDS
     return ended
 
 

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
 
     # Who renders
     servers: str | Sequence[str] | None  # addresses of running `dr serve`; without any, this machine renders
+    insecure: bool | None  # servers without keys, also on other machines: only in a closed lab network
     local: bool | None  # whether this machine renders, too
     local_servers: int | None  # processes on this machine; one per NUMA node
     threads: int | None  # render threads on this machine, in all; one per CPU
@@ -59,7 +60,8 @@ def render(
 
     `progress` is called from this thread up to 20 times a second. Setting `cancel`, from any thread or from `progress`,
     ends the render. The result may then be incomplete, as it is when buckets failed everywhere or no server was left:
-    `complete` and `reason` tell. Raises BadInput when scene or options are wrong, Refused when every server refuses.
+    `complete` and `reason` tell. Raises BadInput when scene or options are wrong, Refused when every server refuses or
+    a server needs keys that are missing.
     """
     from dr.client.frame import render_frame
 

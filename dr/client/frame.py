@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from dr.broker.events import Event, FrameRequested, ServerAdded, ServerExpected
 from dr.broker.fleet import Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
-from dr.client.addresses import resolve_servers, saved_words
+from dr.client.addresses import Servers, resolve_servers, saved_words
 from dr.client.files import SceneFiles
+from dr.client.guard import WARNING
+from dr.client.link import Link
 from dr.client.local import LocalServers, ServerPlan, host_nodes, plan_servers
 from dr.client.loop import Loop
 from dr.client.request import Request, merge
@@ -29,6 +32,8 @@ from dr.settings import Settings, settings_part
 
 if TYPE_CHECKING:
     from dr.scene.survey import Survey
+
+log = logging.getLogger("dr.client")
 
 SNAPSHOT_S = 0.05  # between two calls of the user's progress callback
 REMOTE_THREADS = 16  # of a server that was not asked yet, for the choice of a bucket size
@@ -73,7 +78,7 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
     started = monotonic()
     check_scene(request.scene)
     check_outputs(request)
-    resolve_servers(request.servers)
+    named = find_named(request)
     with LocalServers() as local:
         if wants_local(request, None):
             local.start(plan_local(request.settings), request.settings)
@@ -81,18 +86,20 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
         settings = merge(survey.settings, request.picture)
         view = merge(survey.view, request.view)
         check_outputs(request, settings, view)
-        endpoints = find_servers(request, survey)
+        found = named or find_saved(request, survey)
+        endpoints = found.endpoints
         if not local.servers and wants_local(request, endpoints):
             local.start(plan_local(request.settings), request.settings)
         frame, files = make_frame(request, survey, settings, _thread_count(local, endpoints))
         broker = _broker(request.settings)
-        watcher = Watcher(broker, frame, Tally(started, survey.notices), show)
+        notices = (*survey.notices, *_warn(request, found))
+        watcher = Watcher(broker, frame, Tally(started, notices), show)
         first: list[Event] = [
             *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
             *(ServerAdded(endpoint, whole_host=whole) for endpoint, whole in endpoints.items()),
             FrameRequested(frame),
         ]
-        end = Loop(broker, files, local, watcher).run(first, cancel)
+        end = Loop(broker, files, local, watcher, Link(request.security)).run(first, cancel)
         local.ask_to_stop()
         finished = monotonic()
         watcher.show_last()
@@ -139,15 +146,34 @@ def plan_local(settings: Settings) -> list[ServerPlan]:
     return plan_servers(host_nodes(), settings.local_servers or None, settings.threads or None)
 
 
-def find_servers(request: Request, survey: Survey) -> Mapping[str, bool]:
-    """The servers that are named on the command line or else in the scene or else in the settings.
+def find_named(request: Request) -> Servers | None:
+    """The servers of the command line; None when it names none.
 
-    Endpoints, and whether each stands for all servers of its host.
+    Raises BadInput when not one of them has an address: whoever has just typed it wants to know.
     """
-    endpoints = resolve_servers(request.servers or saved_words(survey.servers or request.settings.servers))
-    if not endpoints and request.local is False:
+    return resolve_servers(request.servers, request.security).require() if request.servers else None
+
+
+def find_saved(request: Request, survey: Survey) -> Servers:
+    """The servers that are saved in the scene or else in the settings.
+
+    If this machine renders, the render does not depend on them, as on a laptop away from its farm.
+    """
+    servers = resolve_servers(saved_words(survey.servers or request.settings.servers), request.security)
+    if wants_local(request, None):
+        return servers
+    if request.local is False and not servers.endpoints and not servers.unresolved:
         raise BadInput("no server renders: --no-local needs --server HOST:PORT, or servers in the scene or settings")
-    return endpoints
+    return servers.require()
+
+
+def _warn(request: Request, servers: Servers) -> list[str]:
+    """What the user should know before a render that goes on all the same; into the log, too."""
+    loud = [WARNING] if request.security.insecure else []
+    warnings = [*loud, *(f"{line}; the render goes on without" for line in servers.complaints())]
+    for line in warnings:
+        log.warning("%s", line)
+    return warnings
 
 
 def make_frame(request: Request, survey: Survey, settings: RenderSettings, threads: int) -> tuple[Frame, SceneFiles]:

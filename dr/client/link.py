@@ -1,4 +1,4 @@
-"""The render client's one ROUTER: dials gates, carries frames. Knows sockets; knows no message and no bucket.
+"""The render client's one ROUTER: dials gates, with keys, carries frames. Knows sockets; no message and no bucket.
 
 Facts of libzmq 4.3 that shape it: a routing id must never be used twice (the library aborts), so each dial brings a
 fresh one; automatic reconnection would deliver old words to a restarted server, so it is off; an undrained monitor
@@ -16,6 +16,8 @@ import zmq
 from msgspec import Struct
 
 from dr.broker.events import ConnectionLost, DialRefused, DialSucceeded
+from dr.client.guard import explain_failure, explain_refusal, prepare_dial
+from dr.keys.security import Guard, Security
 from dr.protocol.version import MAX_MESSAGE_BYTES
 
 HEARTBEAT_MS = 1000
@@ -32,13 +34,16 @@ Change: TypeAlias = DialSucceeded | DialRefused | ConnectionLost
 class _Dial(Struct):
     """A connection that is being made or stands."""
 
+    guard: Guard | None  # none on a Unix socket
     fd: int | None = None  # once connected
+    stands: bool = False  # the handshake has succeeded
 
 
 class Link:
     """One ROUTER socket. Everything is called from one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, security: Security) -> None:
+        self.security = security
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
         self._set_options()
@@ -64,9 +69,12 @@ class Link:
             self.socket.setsockopt(option, value)
 
     def dial(self, endpoint: str, peer: bytes) -> None:
-        """Begins to connect; `changes` tells how it went. `peer` must never have been used before."""
+        """Begins to connect; `changes` tells how it went. `peer` must never have been used before.
+
+        Raises Refused where keys are missing, which `resolve_servers` has made sure of.
+        """
         self.hang_up(endpoint)
-        self._dials[endpoint] = _Dial()
+        self._dials[endpoint] = _Dial(prepare_dial(self.socket, endpoint, self.security))
         self.socket.setsockopt(zmq.CONNECT_ROUTING_ID, peer)
         self.socket.connect(endpoint)
 
@@ -112,13 +120,15 @@ class Link:
         if kind == zmq.Event.CONNECTED:
             dial.fd = value
         elif kind == zmq.Event.HANDSHAKE_SUCCEEDED:
+            dial.stands = True
             return DialSucceeded(endpoint)
         elif kind == zmq.Event.HANDSHAKE_FAILED_AUTH:
-            return DialRefused(endpoint, "the key was refused")
+            return DialRefused(endpoint, explain_refusal(self.security))
         elif kind in _HANDSHAKE_FAILURES:
-            return ConnectionLost(endpoint, "no render server answers there")
+            return ConnectionLost(endpoint, explain_failure(dial.guard, self.security))
         elif kind == zmq.Event.DISCONNECTED and dial.fd == value:
-            return ConnectionLost(endpoint, "the connection was closed")
+            failure = "the connection was closed" if dial.stands else explain_failure(dial.guard, self.security)
+            return ConnectionLost(endpoint, failure)
         elif kind == zmq.Event.CLOSED and dial.fd in (None, value):
             return ConnectionLost(endpoint, "nobody listens there")
         return None

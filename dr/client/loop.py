@@ -51,12 +51,14 @@ class Observer(Protocol):
 class Loop:
     """Runs one broker from its first event to `Finished`."""
 
-    def __init__(self, broker: Broker, files: SceneFiles, servers: LocalServers, observer: Observer) -> None:
+    def __init__(
+        self, broker: Broker, files: SceneFiles, servers: LocalServers, observer: Observer, link: Link
+    ) -> None:
         self.broker = broker
         self.files = files
         self.servers = servers
         self.observer = observer
-        self.link = Link()
+        self.link = link  # closed by `run`
         self.events: deque[events.Event] = deque()
         self.finished: commands.Finished | None = None
         self._poller = zmq.Poller()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -14,9 +14,18 @@ from dr.protocol.messages import Channel
 from dr.scene.model import RenderSettings, ViewSettings
 from dr.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from dr.keys.security import Security
+
 AUTO = "auto"
 
 Given = TypeVar("Given", RenderSettings, ViewSettings)
+
+
+def _no_keys() -> Security:
+    from dr.keys.security import Security  # libzmq comes with it
+
+    return Security()
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -30,9 +39,10 @@ class Request(Struct, frozen=True, kw_only=True):
     servers: tuple[str, ...] = ()  # HOST:PORT; they win over the scene's list, which wins over the settings'
     local: bool | None = None  # whether this machine renders, too; None: as the settings say
     settings: Settings = Settings()
+    security: Security = msgspec.field(default_factory=_no_keys)
 
 
-_OWN = frozenset({"size", "channels", "outputs", "servers", "local", "settings"})
+_OWN = frozenset({"size", "channels", "outputs", "servers", "local", "settings", "insecure"})
 _PICTURE = frozenset(RenderSettings.__struct_fields__)
 _VIEW = frozenset(ViewSettings.__struct_fields__)
 _PROCESS = frozenset(Settings.__struct_fields__) - _OWN
@@ -56,6 +66,7 @@ def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping
         servers=tuple(_many(given.get("servers", ()))),
         local=given.get("local"),
         settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
+        security=_load_security(environ, bool(given.get("insecure"))),
     )
 
 
@@ -111,6 +122,12 @@ def _size(size: Any) -> dict[str, int]:
     except (TypeError, ValueError):
         raise BadInput(f"size: expected (width, height) in pixels, found {size!r}") from None
     return {"width": width, "height": height}
+
+
+def _load_security(environ: Mapping[str, str], insecure: bool) -> Security:
+    from dr.client.guard import load_security
+
+    return load_security(environ, insecure)
 
 
 def _settings(source: Settings | Path | str | None, options: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:

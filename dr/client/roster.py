@@ -19,6 +19,7 @@ MAX_SERVERS = 1024  # of one host
 MAX_ANNOUNCERS = 16  # of one host: each is a socket of ours, and anybody may name one
 ASKED: Final = "asked"
 NO_ANSWER: Final = "no answer"
+REFUSED: Final = "refused"
 
 Said = TypeVar("Said")
 
@@ -38,7 +39,7 @@ class Row(Struct, frozen=True, kw_only=True):
     address: str  # as it is dialled
     name: str | None = None
     answers: bool = False  # it answered, and has not fallen silent since
-    state: str = ASKED  # ready, busy, draining, gone, no answer, asked
+    state: str = ASKED  # ready, busy, draining, gone, no answer, refused, asked
     holder: str = ""
     engine: str | None = None
     nodes: list[int] | None = None
@@ -49,6 +50,7 @@ class Row(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     up_s: float | None = None
     version: str | None = None
+    guard: str = ""  # what its gate asks for, in its own words: keys, open or insecure
     boot: str | None = None  # hexadecimal; another one means another process
     reason: str = ""  # of no answer; else what should be known about an answer
     silent_s: float | None = None  # since its last answer, or since it was first asked
@@ -58,6 +60,11 @@ class _Fact(NamedTuple, Generic[Said]):
     at_s: float
     boot: bytes  # of the process that it is about; empty where that is unknown
     said: Said
+
+
+class _Silence(NamedTuple):
+    reason: str
+    refused: bool  # it is there, and does not let us in
 
 
 class _Server(Struct):
@@ -70,7 +77,7 @@ class _Server(Struct):
     status: _Fact[ServerStatus] | None = None
     withheld: _Fact[str] | None = None
     announced: _Fact[Announcement] | None = None
-    silence: _Fact[str] | None = None
+    silence: _Fact[_Silence] | None = None
 
     @property
     def answers(self) -> bool:
@@ -124,10 +131,10 @@ class Roster:
         if server := self._know(Place(host, announcement.port), now):
             server.announced = _newer(server.announced, _Fact(now, announcement.boot, announcement))
 
-    def fell_silent(self, place: Place, reason: str, now: float) -> None:
+    def fell_silent(self, place: Place, reason: str, now: float, refused: bool = False) -> None:
         """It does not answer (any more); one line says why."""
         if server := self._know(place, now, guessed=True):
-            server.silence = _newer(server.silence, _Fact(now, b"", reason))
+            server.silence = _newer(server.silence, _Fact(now, b"", _Silence(reason, refused)))
 
     def _know(self, place: Place, now: float, guessed: bool = False) -> _Server | None:
         """None: its host has too many already."""
@@ -188,6 +195,7 @@ def _row(place: Place, name: str, server: _Server, now: float) -> Row:
         memory_bytes=status.memory_bytes if status and server.answers else None,
         up_s=status.up_s if status and server.answers else None,
         version=status.release if status else None,
+        guard=getattr(status, "guard", ""),
         boot=welcome.boot.hex() if welcome else None,
         reason=_reason(server, state),
         silent_s=None if server.answers else round(max(0.0, now - last_s), 3),
@@ -202,7 +210,7 @@ def _state(server: _Server) -> tuple[str, str]:
     if news and news.state is Availability.GONE and _is_newer(server.announced, server.welcome):
         return Availability.GONE.value, ""
     if server.silence:
-        return NO_ANSWER, ""
+        return (REFUSED if server.silence.said.refused else NO_ANSWER), ""
     return (news.state.value, news.holder) if news else (ASKED, "")
 
 
@@ -223,7 +231,7 @@ def _reason(server: _Server, state: str) -> str:
     if state == Availability.GONE:
         return "the process has ended"
     if server.silence and not server.answers:
-        return server.silence.said
+        return server.silence.said.reason
     if server.welcome and server.welcome.said.version != PROTOCOL_VERSION:
         found = server.welcome.said.version
         return f"it speaks protocol {found}, this program {PROTOCOL_VERSION}; install one version on both"

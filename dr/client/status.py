@@ -15,12 +15,14 @@ from time import monotonic
 import zmq
 from msgspec import Struct
 
-from dr.broker.events import DialSucceeded
+from dr.broker.events import DialRefused, DialSucceeded
+from dr.client.addresses import NO_KEYS
 from dr.client.announcements import Announcements
 from dr.client.link import Link
 from dr.client.roster import Place, Roster, Row
 from dr.client.targets import Target, endpoint_of
 from dr.errors import ProtocolError
+from dr.keys.security import Security
 from dr.protocol.envelope import join, split_server
 from dr.protocol.messages import ErrorMessage, Hello, Kind, Ping, Pong, ServerMessage, ServerStatus, Welcome
 from dr.protocol.version import PROTOCOL_VERSION
@@ -43,10 +45,10 @@ class Patience(Struct, frozen=True):
     ask_s: float = inf
 
 
-def ask_farm(targets: Sequence[Target], settings: Settings, within_s: float) -> list[Row]:
+def ask_farm(targets: Sequence[Target], settings: Settings, within_s: float, security: Security = NO_KEYS) -> list[Row]:
     """Asks everybody once; done when all have answered or that many seconds are over."""
     until = monotonic() + within_s
-    inquiry = Inquiry(targets, settings.announce_port, Patience())
+    inquiry = Inquiry(targets, settings.announce_port, Patience(), security)
     try:
         while not inquiry.settled and monotonic() < until:
             inquiry.turn(until)
@@ -56,10 +58,12 @@ def ask_farm(targets: Sequence[Target], settings: Settings, within_s: float) -> 
         inquiry.close()
 
 
-def watch_farm(targets: Sequence[Target], settings: Settings, for_s: float = inf) -> Iterator[list[Row]]:
+def watch_farm(
+    targets: Sequence[Target], settings: Settings, for_s: float = inf, security: Security = NO_KEYS
+) -> Iterator[list[Row]]:
     """Asks again and again; gives all rows when something may have changed, and at least every second or so."""
     end = monotonic() + for_s
-    inquiry = Inquiry(targets, settings.announce_port, Patience(settings.welcome_s, ASK_S))
+    inquiry = Inquiry(targets, settings.announce_port, Patience(settings.welcome_s, ASK_S), security)
     try:
         first = min(end, monotonic() + ASK_S)
         while not inquiry.settled and monotonic() < first:
@@ -90,21 +94,18 @@ class _Dial(Struct):
 class Inquiry:
     """Everybody who is asked. Everything is called from one thread; `close` ends it."""
 
-    def __init__(self, targets: Iterable[Target], announce_port: int, patience: Patience) -> None:
+    def __init__(self, targets: Iterable[Target], announce_port: int, patience: Patience, security: Security) -> None:
         now = monotonic()
         self.roster = Roster()
         self.patience = patience
         self._met: set[Place] = set()
         self._dials: dict[str, _Dial] = {}
         self._peers: dict[bytes, _Dial] = {}
-        self._link = Link()
-        self._announcements = Announcements(self._link.context)
+        self._link = Link(security)
+        self._announcements = Announcements(self._link.context, security)
         self._listen_again_s = now + patience.ask_s
         for target in targets:
-            for place in target.places:
-                self.roster.named(place, target.name or place.host, now, guessed=target.bare)
-                if target.bare:
-                    self.roster.announcer_named(Place(place.host, announce_port))
+            self._name(target, announce_port, now)
         self._meet_new_ones()
 
     def close(self) -> None:
@@ -136,12 +137,24 @@ class Inquiry:
             if isinstance(change, DialSucceeded):
                 self._ask(self._dials[change.endpoint])
             else:
-                self._lose(self._dials[change.endpoint], change.reason)
+                refused = isinstance(change, DialRefused)
+                self._lose(self._dials[change.endpoint], change.reason, refused)
         for host, announcement in self._announcements.hear():
             self.roster.announced(host, announcement, monotonic())
         self._meet_new_ones()
 
     # -- what we do ---------------------------------------------------------------------------------------------------
+
+    def _name(self, target: Target, announce_port: int, now: float) -> None:
+        for place in target.places:
+            self.roster.named(place, target.name or place.host, now, guessed=target.bare)
+            if target.bare:
+                self.roster.announcer_named(Place(place.host, announce_port))
+        if target.trouble:
+            nowhere = Place(target.name, 0)
+            self._met.add(nowhere)  # it cannot be dialled
+            self.roster.named(nowhere, target.name, now)
+            self.roster.fell_silent(nowhere, target.trouble, now)
 
     def _meet_new_ones(self) -> None:
         for announcer in self.roster.announcers():
@@ -212,6 +225,8 @@ class Inquiry:
             case Pong() if dial.waiting:
                 self.roster.withheld(dial.place, dial.boot, OLD_SERVER, now)
                 self._rest(dial, now)
+            case ErrorMessage(code="key"):
+                self._lose(dial, message.text, refused=True)
             case ErrorMessage() if dial.boot:
                 self.roster.withheld(dial.place, dial.boot, f"it refuses to tell more: {message.text}", now)
                 self._rest(dial, now)
@@ -225,11 +240,12 @@ class Inquiry:
         if self.patience.ask_s == inf:
             self._hang_up(dial)
 
-    def _lose(self, dial: _Dial, reason: str) -> None:
+    def _lose(self, dial: _Dial, reason: str, refused: bool = False) -> None:
+        """A refusal is final: whoever lets us in later has to be asked by another `dr status`."""
         now = monotonic()
         self._hang_up(dial)
-        dial.settled, dial.due_s = True, now + self.patience.ask_s
-        self.roster.fell_silent(dial.place, reason, now)
+        dial.settled, dial.due_s = True, inf if refused else now + self.patience.ask_s
+        self.roster.fell_silent(dial.place, reason, now, refused)
 
     def _hang_up(self, dial: _Dial) -> None:
         self._link.hang_up(dial.endpoint)

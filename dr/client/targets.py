@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
-from dr.client.addresses import resolve_servers, saved_words
+from dr.client.addresses import NO_KEYS, Servers, resolve_servers, saved_words
 from dr.client.roster import Place, Row
+from dr.keys.security import Security
 from dr.protocol.address import TcpAddress, parse_address
 from dr.settings import Settings
 
@@ -15,27 +16,40 @@ THIS_MACHINE = "localhost"
 
 
 class Target(Struct, frozen=True):
-    """What one word names. `bare`: a host alone; all its servers are meant, and its places are only guesses."""
+    """What one word names. `bare`: a host alone; all its servers are meant, and its places are only guesses.
+
+    `trouble`: why there are no places.
+    """
 
     text: str
     places: tuple[Place, ...]
     name: str = ""  # of its host, to be shown; empty: its address
     bare: bool = False
+    trouble: str = ""
 
     def is_answered(self, rows: Iterable[Row]) -> bool:
         """Whether one of the servers meant by it answers."""
+        return any(row.answers for row in self.pick(rows))
+
+    def pick(self, rows: Iterable[Row]) -> list[Row]:
+        """Those of the servers meant by it."""
         hosts = {place.host for place in self.places}
-        found = (row for row in rows if row.answers)
-        return any(row.address in hosts if self.bare else (row.address, row.port) in self.places for row in found)
+        return [row for row in rows if self._means(row, hosts)]
+
+    def _means(self, row: Row, hosts: Collection[str]) -> bool:
+        return row.address in hosts if self.bare else (row.address, row.port) in self.places
 
 
-def find_targets(texts: Iterable[str], settings: Settings) -> tuple[Target, ...]:
+def find_targets(texts: Iterable[str], settings: Settings, security: Security = NO_KEYS) -> tuple[Target, ...]:
     """The targets that a user named, else the enabled servers of the settings, else this machine.
 
-    Raises BadInput and Refused like dr.client.addresses.
+    Raises BadInput and Refused like dr.client.addresses, and BadInput when not one name has an address.
     """
     named = dict.fromkeys(texts) or dict.fromkeys(saved_words(settings.servers))
-    return tuple(map(_find_target, named)) or (_this_machine(settings),)
+    if not named:
+        return (_this_machine(settings, security),)
+    servers = resolve_servers(named, security).require()
+    return tuple(_make_target(text, servers) for text in named)
 
 
 def endpoint_of(place: Place) -> str:
@@ -43,17 +57,19 @@ def endpoint_of(place: Place) -> str:
     return TcpAddress(place.host, (place.port, place.port)).endpoints()[0] if place.port else place.host
 
 
-def _find_target(text: str) -> Target:
+def _make_target(text: str, servers: Servers) -> Target:
     address = parse_address(text)
-    places = tuple(map(_place, resolve_servers([text])))
+    places = tuple(map(_place, servers.words[text]))
     if not isinstance(address, TcpAddress):
         return Target(text, places)
+    if address.host in servers.unresolved:
+        return Target(text, (), address.host, trouble=f"cannot resolve it: {servers.unresolved[address.host]}")
     return Target(text, places, "" if address.every else address.host, bare=address.whole_host)
 
 
-def _this_machine(settings: Settings) -> Target:
+def _this_machine(settings: Settings, security: Security) -> Target:
     """Besides the usual port the one where a server of our own settings would listen."""
-    target = _find_target(THIS_MACHINE)
+    target = _make_target(THIS_MACHINE, resolve_servers([THIS_MACHINE], security).require())
     ours = Place(target.places[0].host, settings.port)
     return Target(target.text, tuple(dict.fromkeys((*target.places, ours))), target.name, bare=True)
 

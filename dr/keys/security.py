@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from dr.errors import Refused
+from dr.errors import BadInput, Refused
 from dr.keys.ring import KeyRing, require_client, require_farm
 
 ALL_INTERFACES = "*"
@@ -29,6 +29,7 @@ class Security(Struct, frozen=True, kw_only=True):
 
     ring: KeyRing = KeyRing()
     insecure: bool = False
+    trouble: BadInput | Refused | None = None  # why the files could not be loaded: only who needs keys is told
 
     def guard_listener(self, place: str, loopback: bool) -> Guard:
         """For a server or a spawner. Raises Refused when other machines could come in without a key."""
@@ -39,9 +40,14 @@ class Security(Struct, frozen=True, kw_only=True):
         return _need(place, require_farm, self.ring)
 
     def guard_dial(self, place: str, loopback: bool) -> Guard:
-        """For a client, also one that listens for servers. Raises Refused for another machine without keys."""
+        """For a client, also one that listens for servers. Raises Refused for another machine without keys.
+
+        Where files are broken it raises their `trouble`, for loopback, too: it must not fall back to no keys.
+        """
         if self.insecure:
             return Guard.OPEN
+        if self.trouble:
+            raise type(self.trouble)(f"{place}: {self.trouble}")
         if self.ring.farm_public is None and loopback:
             return Guard.OPEN
         return _need(place, require_client, self.ring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -16,7 +17,9 @@ import psutil
 import pytest
 import zmq
 
+import dr
 from dr.protocol.messages import (
+    Availability,
     Beat,
     Bucket,
     BucketWork,
@@ -24,6 +27,7 @@ from dr.protocol.messages import (
     Cancel,
     Channel,
     Drain,
+    EngineKind,
     ErrorMessage,
     Failed,
     Grant,
@@ -39,6 +43,7 @@ from dr.protocol.version import CHUNK_BYTES
 from tests.support.fake_engine import expected_film
 from tests.support.server_process import CHANNELS, FAKE, PATIENCE_S, ROOT, SETTINGS, RawClient, ServerProcess
 from workers.server.renderer import select_planes
+from workers.server.words import RESTART_STATUS
 
 
 @pytest.fixture
@@ -274,28 +279,56 @@ def test_a_signal_stops_an_idle_server_within_a_second(server, number):
     assert not list((server.folder / "cache" / "dr" / "servers").iterdir())
 
 
-def test_a_signal_stops_a_busy_server_within_a_second(client):
+def busy_client(server, bucket_s, count=8):
+    """A client that knows that its buckets are being rendered; and its lease."""
+    client = RawClient(server.endpoint())
     lease = client.take_lease()
-    client.set_up(lease, scene(bucket_s=3600))
-    client.say(Bucket(lease=lease, epoch=1, buckets=works(8)))
-    client.hear(Beat)
-    begun = time.perf_counter()
-    client.address.process.send_signal(signal.SIGTERM)
-    assert client.hear(Drain) == Drain(lease=lease)
-    assert exit_status(client.address) == 0
-    assert time.perf_counter() - begun <= 1.0
+    client.set_up(lease, scene(bucket_s=bucket_s))
+    client.say(Bucket(lease=lease, epoch=1, buckets=works(count)))
+    while not client.hear(Beat).running:
+        pass
+    return client, lease
 
 
-def test_the_last_tiles_leave_before_a_stopping_server_does(client):
-    lease = client.take_lease()
-    client.set_up(lease, scene(bucket_s=0.1))
-    client.say(Bucket(lease=lease, epoch=1, buckets=works(1)))
-    client.say(Ping(n=1))
-    while client.hear(Pong) != Pong(n=1):
-        pass  # an answer to an earlier one; after this one it has the bucket
-    client.address.process.send_signal(signal.SIGTERM)
-    assert {type(client.hear(Drain, Tile)) for _ in range(2)} == {Drain, Tile}
-    assert exit_status(client.address) == 0
+def test_a_bucket_that_takes_too_long_does_not_keep_a_stopping_server(tmp_path):
+    with ServerProcess(tmp_path / "server", DR_DRAIN_S="0.2") as server:
+        client, lease = busy_client(server, bucket_s=3600)
+        with client:
+            begun = time.perf_counter()
+            server.process.send_signal(signal.SIGTERM)
+            assert client.hear(Drain) == Drain(lease=lease)
+            assert exit_status(server) == 0
+            assert time.perf_counter() - begun >= 0.2
+
+
+def test_a_second_signal_stops_a_busy_server_at_once(server):
+    client, lease = busy_client(server, bucket_s=3600)
+    with client:
+        server.process.send_signal(signal.SIGTERM)
+        assert client.hear(Drain) == Drain(lease=lease)
+        begun = time.perf_counter()
+        server.process.send_signal(signal.SIGINT)
+        assert exit_status(server) == 0
+        assert time.perf_counter() - begun <= 3.0, "drain_s is 4"
+
+
+def test_the_tiles_of_slow_buckets_leave_before_a_stopping_server_does(tmp_path):
+    with ServerProcess(tmp_path / "server", "--port", "0", "--threads", "2", DR_DRAIN_S="20") as server:
+        with RawClient(server.endpoint()) as client:
+            lease = client.take_lease()
+            settings = SETTINGS.__class__(width=256, height=128, samples=256)
+            client.set_up(lease, scene(bucket_s=1.0), settings=settings, channels=list(Channel))
+            slow = [BucketWork(i, 128 * i, 0, 128, 128, 16, 256) for i in range(2)]  # tiles of 12 MB
+            client.say(Bucket(lease=lease, epoch=1, buckets=[*slow, BucketWork(2, 0, 0, 16, 16, 0, 32)]))
+            while not client.hear(Beat).running:
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            client.hear(Drain)
+            tiles = [client.hear_payload(Tile) for _ in slow]
+            for tile, payload in tiles:
+                assert b"".join(payload) == expected_film(tile.bucket).tobytes()
+            assert {tile.bucket.id for tile, _ in tiles} == {0, 1}, "what waited was not begun"
+            assert exit_status(server) == 0
 
 
 def test_a_server_whose_preparation_hangs_still_stops(client):
@@ -355,9 +388,11 @@ def test_the_end_of_stdin_stops_a_server_with_a_parent(tmp_path):
         (("--endpoint", "ipc://relative"), 2, "expected an absolute path"),
         (("--endpoint", "ipc:///no/such/folder/gate"), 2, "expected an existing folder"),
         (("--port", "0", "--threads", "0"), 2, "--threads: expected 1 to 4096"),
-        (("--port", "0", "--cpus", "0-"), 2, "--cpus: expected CPU numbers"),
+        (("--port", "0", "--cpus", "0-"), 2, "--cpus: expected numbers such as 0-3,8"),
         (("--port", "0", "--name", "x" * 257), 2, "--name: expected at most 256"),
         (("--port", "0", "--cpus", "99999"), 2, "--cpus: expected CPUs among"),
+        (("--port", "0", "--engine", "rt"), 2, "-engine=rt: the interactive engine does not exist yet"),
+        (("--endpoint", "ipc:///tmp/gate", "--supervised"), 2, "--supervised: expected --port"),
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_a_status(tmp_path, words, status, text):
@@ -407,3 +442,164 @@ def test_what_a_killed_server_left_behind_goes_with_the_next(server):
         fresh.endpoint()
         (new,) = left.iterdir()
         assert new != old
+
+
+def supervised(folder, *words, **environment):
+    """A server as a spawner starts it."""
+    words = ("--port", "0", "--threads", "1", "--supervised", "--parent-pid", str(os.getpid()), *words)
+    return ServerProcess(folder, *words, **environment)
+
+
+def test_a_supervised_server_reports_each_change_of_its_state(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        endpoint = server.endpoint()
+        first = server.report()
+        assert (first.version, first.state, first.holder) == (1, Availability.READY, "")
+        assert endpoint.endswith(f":{first.port}")
+        with RawClient(endpoint) as client:
+            client.leave(client.take_lease("ada"))
+            server.process.send_signal(signal.SIGTERM)
+            reports = [server.report() for _ in range(3)]
+        assert [(report.state, report.holder) for report in reports] == [
+            (Availability.BUSY, "ada"),
+            (Availability.READY, ""),
+            (Availability.DRAINING, ""),
+        ]
+        assert {(report.port, report.boot) for report in reports} == {(first.port, first.boot)}
+        assert (server.line(), exit_status(server)) == ("", 0)
+
+
+def test_a_server_by_itself_reports_nothing(server):
+    with RawClient(server.endpoint()) as client:
+        client.leave(client.take_lease())
+        server.process.send_signal(signal.SIGTERM)
+        assert server.line() == ""
+
+
+def test_a_parent_that_does_not_read_holds_up_nothing_and_hears_the_last_state(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        fcntl.fcntl(server.process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # one write fills it
+        fcntl.fcntl(server.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        with RawClient(server.endpoint()) as client:
+            for name in ("ada", "bob", "eve"):
+                lease = client.take_lease(name)
+                client.set_up(lease, scene())
+                client.leave(lease)
+            client.take_lease("zoe")
+            heard = server.report()
+            while heard.holder != "zoe":
+                heard = server.report()
+            assert heard.state is Availability.BUSY
+
+
+def test_a_parent_whose_pipes_are_closed_holds_up_nothing(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        endpoint = server.endpoint()
+        server.process.stdout.close()
+        server.process.stderr.close()
+        with RawClient(endpoint) as client:
+            lease = client.take_lease()
+            client.set_up(lease, scene())
+            assert len(client.render(lease, *works(2))) == 2
+            server.process.terminate()
+            assert exit_status(server) == 0
+        server.process.stdout = server.process.stderr = None
+
+
+def test_the_log_of_a_supervised_server_has_a_line_per_action_and_no_time(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        with RawClient(endpoint := server.endpoint()) as client:
+            lease = client.take_lease("ada")
+            client.set_up(lease, scene())
+            client.render(lease, *works(3))
+            client.leave(lease, restart=True)
+            assert exit_status(server) == RESTART_STATUS
+        assert server.process.stderr.read().decode().splitlines() == [
+            f"INFO listening on {endpoint}",
+            "INFO lease given to ada",
+            "INFO preparing scene.json, 1 files",
+            "INFO lease ended after 3 buckets: the client says bye",
+            "INFO restart: the client asks for it",
+        ]
+
+
+def test_the_status_is_told_while_another_client_holds_the_server(tmp_path):
+    words = ("--port", "0", "--nodes", "2,4", "--siblings", "20204,20206", "--announce", "20205", "--threads", "2")
+    with ServerProcess(tmp_path / "server", *words) as server:
+        endpoint = server.endpoint()
+        with RawClient(endpoint) as client, RawClient(endpoint) as watcher:
+            _, free = watcher.ask_status(version=9)
+            lease = client.take_lease("ada")
+            client.set_up(lease, scene())
+            client.render(lease, *works(4))
+            welcome, busy = watcher.ask_status(kernels="of another release")
+            assert (welcome.busy, welcome.holder, welcome.queue_pos) == (True, "ada", 0)
+            assert (welcome.announce, welcome.siblings) == (20205, [20204, 20206])
+            client.leave(lease)
+            other = client.take_lease("bob")  # nobody else waited
+            assert other != lease
+    assert (free.state, free.holder, free.buckets) == (Availability.READY, "", 0)
+    assert (busy.state, busy.holder, busy.buckets) == (Availability.BUSY, "ada", 4)
+    assert (busy.engine, busy.nodes, busy.release) == (EngineKind.PRODUCTION, [2, 4], dr.__version__)
+    assert busy.memory_bytes > 10 << 20
+    assert busy.up_s >= free.up_s > 0
+    assert 0 < busy.buckets_per_s <= 4 / 5
+
+
+def test_bye_with_restart_ends_a_supervised_server_and_tells_who_waits(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        endpoint = server.endpoint()
+        with RawClient(endpoint) as client, RawClient(endpoint) as other:
+            lease = client.take_lease()
+            other.say(Hello(version=1, want=True, name="bob"))
+            assert other.hear(Welcome).queue_pos == 1
+            client.leave(lease, restart=True)
+            assert other.hear(ErrorMessage).code == "draining"
+            assert exit_status(server) == RESTART_STATUS
+
+
+def test_bye_with_restart_leaves_a_server_that_nobody_would_start_again(client):
+    client.leave(client.take_lease(), restart=True)
+    client.take_lease()
+    assert client.address.process.poll() is None
+
+
+def test_sighup_restarts_a_free_supervised_server_at_once(tmp_path):
+    with supervised(tmp_path / "server") as server:
+        server.endpoint()
+        server.process.send_signal(signal.SIGHUP)
+        assert exit_status(server) == RESTART_STATUS
+
+
+def test_sighup_restarts_a_held_supervised_server_when_the_lease_ends(tmp_path):
+    with supervised(tmp_path / "server") as server, RawClient(server.endpoint()) as client:
+        lease = client.take_lease()
+        server.process.send_signal(signal.SIGHUP)
+        client.set_up(lease, scene())
+        assert len(client.render(lease, *works(4))) == 4
+        client.leave(lease)
+        assert exit_status(server) == RESTART_STATUS
+
+
+def test_sighup_ends_a_server_without_a_spawner_as_it_ends_any_program(server):
+    server.endpoint()
+    server.process.send_signal(signal.SIGHUP)
+    assert exit_status(server) == -signal.SIGHUP
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_servers_place_can_be_seen_from_outside(tmp_path):
+    cpu = str(max(os.sched_getaffinity(0)))
+    words = ("--cpus", cpu, "--nodes", "2,4", "--memory-nodes", "0")
+    with supervised(tmp_path / "server", *words, OPENBLAS_NUM_THREADS="1") as server:
+        with RawClient(server.endpoint()) as client:
+            client.set_up(client.take_lease(), scene())
+            process = Path(f"/proc/{server.process.pid}")
+            statuses = [path.read_text() for path in process.glob("task/*/status")]
+            assert len(statuses) >= 5, "its loop, a render thread, two that prepare, those of libzmq"
+            assert all(f"Cpus_allowed_list:\t{cpu}\n" in status for status in statuses)
+            assert (process / "comm").read_text() == "dr:0 n2,4\n"
+            assert (process / "cmdline").read_text().rstrip("\0") == "dr:0 node 2,4"
+        server.process.terminate()
+        log = server.process.stderr.read().decode()
+    assert "INFO pinned to node 2,4, CPUs " + cpu in log

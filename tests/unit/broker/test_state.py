@@ -233,7 +233,7 @@ def test_local_servers_that_all_died_end_the_render_with_their_last_words() -> N
     farm.tell(events.ServerDied("ipc:///server-1", "no memory"))
     assert farm.finished.status is Status.INCOMPLETE
     assert "exited with signal 9" in farm.finished.reason
-    assert "local 1 no memory" in farm.finished.reason
+    assert "local 1: no memory" in farm.finished.reason
 
 
 def test_a_server_that_died_before_it_was_added_is_named_too() -> None:
@@ -241,7 +241,7 @@ def test_a_server_that_died_before_it_was_added_is_named_too() -> None:
     farm.tell(events.FrameRequested(FRAME))
     farm.tell(events.ServerDied("ipc:///server-0", "no memory"))
     assert farm.finished == commands.Finished(
-        Status.INCOMPLETE, "no server can render this frame: ipc:///server-0 no memory"
+        Status.INCOMPLETE, "no server can render this frame: ipc:///server-0: no memory"
     )
 
 

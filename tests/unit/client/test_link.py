@@ -12,13 +12,14 @@ import zmq
 
 from dr.broker.events import ConnectionLost, DialSucceeded
 from dr.client.link import Change, Link
+from dr.keys.security import Security
 
 DEADLINE_MS = 10_000
 
 
 @pytest.fixture
 def link() -> Iterator[Link]:
-    link = Link()
+    link = Link(Security())
     yield link
     link.close()
 
@@ -117,7 +118,7 @@ def test_after_hanging_up_the_peer_is_not_reachable(link: Link, gate: Gate, endp
 
 
 def test_last_words_leave_before_the_link_closes(gate: Gate, endpoint: str) -> None:
-    link = Link()
+    link = Link(Security())
     peer = new_peer()
     link.dial(endpoint, peer)
     assert next_change(link) == DialSucceeded(endpoint)
