@@ -66,7 +66,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     # Where a server listens
     port: Annotated[int, _about("first port of a render server", "TCP port", ge=1, le=65535)] = DEFAULT_PORT
-    bind: Annotated[str, _about("address on which servers and their spawner listen")] = "127.0.0.1"
+    bind: Annotated[
+        str,
+        _about(
+            "address on which servers and their spawner listen; none: all interfaces with a farm key, else loopback"
+        ),
+    ] = ""
     announce_port: Annotated[
         int,
         _about("where a spawner announces its servers; the next free one if that is taken", "TCP port", ge=1, le=65535),

@@ -55,6 +55,12 @@ class FrameRequested(Struct, frozen=True):
     frame: Frame
 
 
+class ListeningBegan(Struct, frozen=True):
+    """Servers may dial in at `place` from now on. However many others are lost, the render waits for them."""
+
+    place: str
+
+
 class DialSucceeded(Struct, frozen=True):
     """The monitor saw the handshake succeed: the peer can be addressed."""
 
@@ -83,7 +89,10 @@ class SendFailed(Struct, frozen=True):
 
 
 class MessageReceived(Struct, frozen=True):
-    """A message that codec and envelope have accepted, with its payload frames, which the broker only passes on."""
+    """A message that codec and envelope have accepted, with its payload frames, which the broker only passes on.
+
+    A peer that we did not dial and that says `here` is a server that has dialled in.
+    """
 
     peer: bytes
     message: ServerMessage
@@ -119,6 +128,7 @@ Event: TypeAlias = (
     | ServerRemoved
     | ServerDied
     | FrameRequested
+    | ListeningBegan
     | DialSucceeded
     | DialRefused
     | ConnectionLost
@@ -137,7 +147,7 @@ def title(event: Event) -> str:
             return f"{type(message).__name__} from {peer.hex()}"
         case PeerMisbehaved(peer) | SendFailed(peer) | AssetRead(peer):
             return f"{type(event).__name__} {peer.hex()}"
-        case FrameRequested() | CancelRequested():
+        case FrameRequested() | ListeningBegan() | CancelRequested():
             return type(event).__name__
         case _:
             return f"{type(event).__name__} {event.endpoint}"

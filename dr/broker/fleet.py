@@ -16,6 +16,8 @@ from msgspec import Struct, field
 from dr.errors import Impossible
 
 PEER_PREFIX = b"\x01"  # of routing ids that a client chose for a dial
+CALLER_PREFIX = "here:"  # of what stands for the endpoint of a server that dials in, before its boot id
+MAX_CALLERS = 4096  # servers that have dialled in
 SMOOTHING = 0.25  # weight of a new measurement
 
 
@@ -66,7 +68,10 @@ HEARING = frozenset({Phase.UP, Phase.WAITING, Phase.LEASED, Phase.READY, Phase.D
 
 
 class Server(Struct, kw_only=True, eq=False):
-    """One server. What belongs to a connection is reset by `Fleet.close`."""
+    """One server. What belongs to a connection is reset by `Fleet.close`.
+
+    One that `dials_in` has a boot id from the beginning, and comes again by itself.
+    """
 
     endpoint: str
     name: str
@@ -88,6 +93,7 @@ class Server(Struct, kw_only=True, eq=False):
     has_joined: bool = False  # was ready in this connection
     whole_host: bool = False  # stands for all servers of its host
     siblings: int = 0  # servers that it brought
+    dials_in: bool = False
     is_reported: bool = False  # the user was told that it does not answer
     strikes: int = 0  # connections lost to misbehaviour
     verdict: Verdict | None = None
@@ -148,6 +154,7 @@ class Fleet:
         self.peers: dict[bytes, Server] = {}
         self.holders: dict[bytes, Server] = {}  # by boot, every process that ever worked for us
         self.wake = inf  # no timer is due before
+        self.listens = False  # servers may dial in at any time
         self._seed = seed
         self._draws = 0
 
@@ -164,7 +171,7 @@ class Fleet:
 
     def is_hopeless(self) -> bool:
         """Whether servers died, refused or failed, and none is left that could come."""
-        if any(server.verdict is None for server in self):
+        if self.listens or any(server.verdict is None for server in self):
             return False
         return any(server.verdict is not Verdict.REMOVED for server in self)
 
@@ -180,7 +187,30 @@ class Fleet:
         self.peers[server.peer] = server
         self._arm(server)
 
-    def find_twin(self, server: Server, boot: bytes) -> Server | None:
+    def find_caller(self, boot: bytes) -> Server | None:
+        """The server with this boot id among those that dial in, a new one if need be. None: there are too many."""
+        endpoint = CALLER_PREFIX + boot.hex()
+        if server := self.servers.get(endpoint):
+            return server
+        callers = [each for each in self if each.dials_in]
+        if len(callers) >= MAX_CALLERS:
+            idle = next((each for each in callers if each.phase in _CLOSED and each.boot not in self.holders), None)
+            if not idle:
+                return None
+            del self.servers[idle.endpoint]
+        server = self.add(endpoint, "")
+        server.dials_in, server.boot, server.deadline = True, boot, inf
+        return server
+
+    def connect(self, server: Server, peer: bytes, now: float) -> None:
+        """The server has dialled in with this routing id."""
+        self.move(server, Phase.DIALING)
+        server.peer = peer
+        server.deadline = now + self.timers.dial_s
+        self.peers[peer] = server
+        self._arm(server)
+
+    def find_twin(self, server: Server | None, boot: bytes) -> Server | None:
         """Another connection to the same process."""
         live = (other for other in self.peers.values() if other is not server)
         return next((other for other in live if other.boot == boot), None)
@@ -217,6 +247,9 @@ class Fleet:
         """Forgets the connection; the server is dialled again after its back-off, with jitter of half of it."""
         self._forget(server)
         self.move(server, Phase.IDLE)
+        if server.dials_in:
+            server.deadline = inf
+            return
         timers = self.timers
         server.backoff_s = min(timers.backoff_last_s, max(timers.backoff_first_s, 2 * server.backoff_s))
         jitter = int.from_bytes(self.draw(4), "little") / (1 << 32)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dr.broker.commands import Dial, Disconnect, Topic
+from dr.broker.commands import Dial, Disconnect, Send, Topic
 from dr.broker.dispatch import Dispatch
-from dr.broker.fleet import Fleet, Phase, Server, Verdict
+from dr.broker.events import ListeningBegan
+from dr.broker.fleet import MAX_CALLERS, Fleet, Phase, Server, Verdict
 from dr.broker.outbox import Outbox
 from dr.broker.report import Loss
 from dr.protocol.address import with_port
-from dr.protocol.messages import Bye, ErrorMessage, Hello, Ping
+from dr.protocol.messages import Bye, ErrorMessage, Hello, Here, Ping
 from dr.protocol.version import PROTOCOL_VERSION
 
 MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
@@ -31,6 +32,26 @@ class Links:
     def dial(self, server: Server, now: float) -> None:
         self.fleet.dial(server, now)
         self.outbox.add(Dial(server.endpoint, server.peer))
+
+    def listen(self, event: ListeningBegan, now: float) -> None:
+        self.fleet.listens = True
+        self.outbox.notify(Topic.WAITING, f"waiting for servers to dial in at {event.place}")
+
+    def accept(self, peer: bytes, here: Here, now: float) -> None:
+        """A server has dialled in: it is greeted as if we had dialled it, unless there is a reason to send it away.
+
+        One that is out of this render gets no answer: if it were sent away it would come again and again.
+        """
+        server = self.fleet.find_caller(here.boot)
+        if server is None:
+            self._send_away(peer, "full", f"{MAX_CALLERS} servers have dialled in already")
+        elif server.phase is Phase.OUT:
+            return
+        elif twin := self.fleet.find_twin(None, here.boot):
+            self._send_away(peer, "twin", f"this server takes part already, as {twin.name}")
+        else:
+            self.fleet.connect(server, peer, now)
+            self.greet(server, now)
 
     def greet(self, server: Server, now: float) -> None:
         """Asks for a lease, for the first time on this connection or because the server ended the last one."""
@@ -63,7 +84,7 @@ class Links:
         A draining server said that it would go: what it could not finish is no suspect.
         """
         died = died and server.phase is not Phase.DRAINING
-        self.outbox.add(Disconnect(server.endpoint, server.peer))
+        self._part(server, reason)
         self._tell_loss(server, reason)
         self.dispatch.take_back(server, reason, now, died=died)
         had_joined = server.has_joined
@@ -80,7 +101,7 @@ class Links:
         if server.lease:
             self.outbox.send(server, Bye(lease=server.lease))
         if server.peer:
-            self.outbox.add(Disconnect(server.endpoint, server.peer))
+            self._part(server, reason)
         had_joined = server.has_joined
         self.fleet.retire(server, verdict)
         self.dispatch.serve_all(now)
@@ -104,6 +125,16 @@ class Links:
             return f"has kernels {found}, this client {own}; install one version everywhere"
         return ""
 
+    def _part(self, server: Server, reason: str) -> None:
+        """Ends the connection. Nothing at our end can drop one that was dialled at the other: its server does."""
+        if server.dials_in:
+            self._send_away(server.peer, "dropped", reason)
+        else:
+            self.outbox.add(Disconnect(server.endpoint, server.peer))
+
+    def _send_away(self, peer: bytes, code: str, reason: str) -> None:
+        self.outbox.add(Send(peer, ErrorMessage(code=code, text=reason[:ERROR_CHARS])))
+
     def _tend_one(self, server: Server, now: float) -> None:
         timers = self.fleet.timers
         if server.phase is Phase.IDLE:
@@ -122,7 +153,8 @@ class Links:
             self.lost.append(Loss(server.name, reason))
             self.outbox.notify(Topic.LOST, reason, server)
         elif not server.is_reported:
-            self.outbox.notify(Topic.UNREACHABLE, f"{reason}; trying again", server)
+            then = "it may dial in again" if server.dials_in else "trying again"
+            self.outbox.notify(Topic.UNREACHABLE, f"{reason}; {then}", server)
         server.is_reported = True
 
     def _tell_stranded(self, had_joined: bool) -> None:

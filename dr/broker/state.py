@@ -66,6 +66,7 @@ class Broker:
             on.ServerRemoved: self._remove_server,
             on.ServerDied: self._bury_server,
             on.FrameRequested: self._request_frame,
+            on.ListeningBegan: self.links.listen,
             on.DialSucceeded: self._greet,
             on.DialRefused: self._accept_refusal,
             on.ConnectionLost: self._lose_connection,
@@ -199,7 +200,9 @@ class Broker:
 
     def _hear(self, event: on.MessageReceived, now: float) -> None:
         server, message = self.fleet.peers.get(event.peer), event.message
-        if server is None:
+        if server is None and isinstance(message, say.Here) and not self.finished:
+            self.links.accept(event.peer, message, now)
+        elif server is None:
             self.dropped += 1
         elif self.finished:
             self._hear_too_late(server, message)
@@ -233,6 +236,9 @@ class Broker:
     def _hear_welcome(self, server: Server, message: say.Welcome, now: float) -> None:
         if server.phase not in {Phase.UP, Phase.WAITING}:
             self.dropped += 1
+            return
+        if server.dials_in and server.boot != message.boot:
+            self.links.punish(server, "said `here` with another boot id than `welcome`", now)
             return
         if refusal := self.links.compare(message.version, message.kernels):
             self.links.retire(server, Verdict.REFUSED, refusal, now)
@@ -278,7 +284,7 @@ class Broker:
             self.links.drop(server, f"{message.code}: {message.text}", now, died=False)
 
     def _hear_here(self, server: Server, message: say.Here, now: float) -> None:
-        self.links.punish(server, "said `here` on a connection that the client dialled", now)
+        self.links.punish(server, "said `here` on a connection that was greeted before", now)
 
     def _hear_get(self, server: Server, message: say.Get, now: float) -> None:
         frame = self.dispatch.frame

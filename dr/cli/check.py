@@ -16,6 +16,7 @@ from dr.client.frame import (
     survey_scene,
     wants_local,
 )
+from dr.client.listen import check_listen
 from dr.client.request import Request, merge
 from dr.scene.model import RenderSettings
 
@@ -29,6 +30,8 @@ MB = 1e6
 def check_request(request: Request, json: bool) -> int:
     """Prints the report, as tables or as one JSON object. Raises BadInput like a render would."""
     check_scene(request.scene)
+    if request.listen is not None:
+        check_listen(request.listen, request.security)
     named = find_named(request)
     survey = survey_scene(request)
     settings = merge(survey.settings, request.picture)
@@ -43,7 +46,7 @@ def check_request(request: Request, json: bool) -> int:
 
 
 def _servers(request: Request, servers: Servers) -> list[dict[str, Any]]:
-    """Who would render: servers that would be dialled or have no address, servers that would be started here."""
+    """Who would render: servers that would be dialled or have no address, dial in, or would be started here."""
     endpoints = servers.endpoints
     lost = [
         {"name": host, "endpoint": f"cannot be resolved: {why}", "threads": None}
@@ -54,6 +57,7 @@ def _servers(request: Request, servers: Servers) -> list[dict[str, Any]]:
     return [
         *dialled,
         *lost,
+        *([{"name": "who dials in", "endpoint": request.listen, "threads": None}] if request.listen else []),
         *({"name": plan.name, "endpoint": "this machine", "threads": plan.threads} for plan in plans),
     ]
 

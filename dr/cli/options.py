@@ -73,6 +73,19 @@ BucketOrder: TypeAlias = Annotated[
     str | None, _option(FARM, "spiral, hilbert, rows, columns, checker or random.", metavar="ORDER")
 ]
 
+Listen: TypeAlias = Annotated[
+    str | None,
+    _option(FARM, "Let servers in that dial out (`dr serve --dial`); * is every interface.", metavar="HOST:PORT"),
+]
+Dial: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        show_default=False,
+        help="Also serve a client that renders with --listen there, whenever there is one; may be repeated.",
+    ),
+]
+
 Insecure: TypeAlias = Annotated[
     bool, _flag(RUN, "Use no keys: whoever is on the network can interfere. For a closed lab network.", "--insecure")
 ]

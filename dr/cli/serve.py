@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from dr.cli.options import SettingsFile
+from dr.cli.options import Dial, Insecure, SettingsFile
 from dr.protocol.messages import EngineKind
 from dr.settings import load_settings, settings_part
 
@@ -23,6 +23,8 @@ dr serve
 dr serve -port=30000 --threads 8
 
 dr serve -node=2,3
+
+dr serve --dial render-client:20300
 """
 
 
@@ -31,7 +33,12 @@ def serve(
         int | None, typer.Option(metavar="P", min=1, max=65535, show_default=False, help="TCP port. Default: 20204.")
     ] = None,
     bind: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", show_default=False, help="Where to listen. Default: 127.0.0.1.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            show_default=False,
+            help="Where to listen. Default: all interfaces with a farm key, else 127.0.0.1.",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
@@ -47,6 +54,8 @@ def serve(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", show_default=False, help="What clients call it. Default: HOST:PORT.")
     ] = None,
+    dial: Dial = None,
+    insecure: Insecure = False,
     settings: SettingsFile = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log every event of the connections.", metavar="")
@@ -69,6 +78,8 @@ def serve(
         engine=engine,
         threads=values.threads or None,
         name=name,
+        dial=tuple(dial or ()),
+        insecure=insecure,
         limits=settings_part(values, Limits),
     )
     if node is not None:

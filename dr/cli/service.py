@@ -11,7 +11,7 @@ import typer
 
 from dr.cli import COMPLETE, INCOMPLETE, say
 from dr.cli import spawner_options as o
-from dr.cli.options import SettingsFile
+from dr.cli.options import Dial, Insecure, SettingsFile
 from dr.cli.service_order import Order, make_folders, make_order
 from dr.cli.spawner import describe
 from dr.errors import BadInput
@@ -44,6 +44,8 @@ def install(
     engine: o.Engine = None,
     per_node: o.PerNode = None,
     bind: o.Bind = None,
+    dial: Dial = None,
+    insecure: Insecure = False,
     settings: SettingsFile = None,
     verbose: o.Verbose = False,
     system: System = None,
@@ -54,7 +56,16 @@ def install(
 ) -> int:
     """Keep a spawner with these options as a service that starts at boot."""
     wanted = o.Wanted(
-        numa=numa, node=node, port=port, engine=engine, per_node=per_node, bind=bind, settings=settings, verbose=verbose
+        numa=numa,
+        node=node,
+        port=port,
+        engine=engine,
+        per_node=per_node,
+        bind=bind,
+        settings=settings,
+        verbose=verbose,
+        insecure=insecure,
+        dial=tuple(dial or ()),
     )
     order = make_order(wanted, is_for_system(system), account)
     for line in _remarks(order):
@@ -118,14 +129,16 @@ def _remarks(order: Order) -> list[str]:
 
 
 def _install(order: Order) -> int:
-    from workers.spawner.checks import check_servers
+    from workers.spawner.checks import check_ports, check_servers
+    from workers.spawner.registry import running
     from workers.spawner.service import check_systemd, install_service, service_state, unit_path
 
     system = order.service.system
     _check_root(system)
     check_systemd(system)
     if not service_state(system).is_alive:
-        check_servers(order.plan.servers, order.settings.values.bind)
+        door = check_servers(order.plan.servers, order.security.bind(order.settings.values.bind), order.security)
+        check_ports(order.plan.servers, running(), door)
     make_folders(order.service.writable, order.account)
     if notice := install_service(order.service):
         say(notice, COMPLETE)

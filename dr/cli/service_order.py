@@ -17,6 +17,7 @@ from dr.settings import SETTINGS_FILE, LoadedSettings, as_environment, variable_
 
 if TYPE_CHECKING:
     from dr.cli.spawner_options import Wanted
+    from dr.keys.security import Security
     from workers.numa.plan import Plan
     from workers.spawner.service import Service
 
@@ -38,23 +39,30 @@ class Order(NamedTuple):
     account: Account
     plan: Plan
     settings: LoadedSettings
+    security: Security
 
     @property
     def variables(self) -> list[str]:
-        """The `DR_` variables of this shell that decided a setting."""
-        return sorted({origin for origin in self.settings.origins.values() if origin.startswith("DR_")})
+        """The `DR_` variables of this shell that decided a setting or name the farm key."""
+        from dr.keys.folder import VARIABLE
+
+        named = {VARIABLE} & self.service.environment.keys()
+        return sorted(named | {origin for origin in self.settings.origins.values() if origin.startswith("DR_")})
 
 
 def make_order(wanted: Wanted, system: bool, account: str | None) -> Order:
     """Raises BadInput or Refused for all that a spawner with these options would refuse, but for taken ports."""
     from dr.cli.spawner_options import plan_servers
+    from workers.server.dialout_target import parse_targets
     from workers.spawner.checks import check_servers
     from workers.spawner.service import Service
 
     person = find_account(account, system)
     loaded = replace(wanted, settings=_settings_file(wanted, system, person)).load()
     plan = plan_servers(wanted, loaded)
-    check_servers((), loaded.values.bind)
+    security = _security(person, wanted.insecure)
+    check_servers((), loaded.values.bind, security)
+    parse_targets(wanted.dial, security)
     if plan.servers[0].engine is EngineKind.RT:
         raise BadInput("-engine=rt: the interactive engine does not exist yet; leave -engine out")
     program, variables = own_program()
@@ -67,7 +75,17 @@ def make_order(wanted: Wanted, system: bool, account: str | None) -> Order:
         environment={**variables, **_variables(loaded, system), **folders},
         writable=writable,
     )
-    return Order(service, person, plan, loaded)
+    return Order(service, person, plan, loaded, security)
+
+
+def _security(person: Account, insecure: bool) -> Security:
+    """Another account's keys are not ours to judge: whether they are enough shows when the service starts."""
+    from dr.keys.folder import default_folder, load_keys
+    from dr.keys.security import Security
+
+    if insecure or person.uid != os.geteuid():
+        return Security(insecure=True)
+    return Security(ring=load_keys(os.environ, default_folder()))
 
 
 def find_account(name: str | None, system: bool) -> Account:
@@ -133,9 +151,13 @@ def _folders(loaded: LoadedSettings, system: bool) -> tuple[dict[str, str], tupl
 
 
 def _variables(loaded: LoadedSettings, system: bool) -> dict[str, str]:
-    """Settings that variables of this shell decide: the service runs as it was planned here."""
+    """Settings and the farm key that variables of this shell decide: the service runs as it was planned here."""
+    from dr.keys.folder import VARIABLE
+
     values = as_environment(loaded.values)
     kept = {variable_name(name): origin for name, origin in loaded.origins.items()}
     config = os.environ.get("XDG_CONFIG_HOME")
     place = {} if system or not config else {"XDG_CONFIG_HOME": os.path.abspath(config)}
-    return {**{name: values[name] for name, origin in kept.items() if name == origin}, **place}
+    farm_key = os.environ.get(VARIABLE)
+    keys = {VARIABLE: str(Path(farm_key).expanduser().absolute())} if farm_key else {}
+    return {**{name: values[name] for name, origin in kept.items() if name == origin}, **place, **keys}

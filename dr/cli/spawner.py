@@ -11,7 +11,7 @@ import typer
 
 from dr.cli import COMPLETE, INCOMPLETE, say
 from dr.cli import spawner_options as o
-from dr.cli.options import SettingsFile
+from dr.cli.options import Dial, Insecure, SettingsFile
 from dr.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def spawner(
     sysfs: o.Sysfs = None,
     plan: o.JustPlan = False,
     json: o.Json = False,
+    dial: Dial = None,
+    insecure: Insecure = False,
     settings: SettingsFile = None,
     verbose: o.Verbose = False,
 ) -> int:
@@ -60,6 +62,8 @@ def spawner(
         settings=settings,
         sysfs=sysfs,
         verbose=verbose,
+        insecure=insecure,
+        dial=tuple(dial or ()),
     )
     if context.invoked_subcommand:
         return _check_nothing_before(context.invoked_subcommand, wanted != o.Wanted() or plan or json)
@@ -91,7 +95,14 @@ def start(wanted: o.Wanted) -> int:
     loaded = wanted.load()
     values = loaded.values
     found = o.plan_servers(wanted, loaded)
-    options = SpawnerOptions(plan=found, bind=values.bind, settings=values, reread=lambda: wanted.load().values)
+    options = SpawnerOptions(
+        plan=found,
+        bind=values.bind,
+        settings=values,
+        reread=lambda: wanted.load().values,
+        insecure=wanted.insecure,
+        dial=wanted.dial,
+    )
     with rotating_log(values.log_folder, f"spawner-{found.servers[0].port}", wanted.verbose) as path:
         for notice in found.notices:
             log.warning(notice)

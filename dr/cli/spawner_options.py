@@ -44,7 +44,10 @@ Engine: TypeAlias = Annotated[
 PerNode: TypeAlias = Annotated[
     int | None, _option(PLACE, "Servers on each node; they divide its CPUs.", "--per-node", metavar="N")
 ]
-Bind: TypeAlias = Annotated[str | None, _option(PLACE, "Where to listen. Default: 127.0.0.1.", metavar="ADDRESS")]
+Bind: TypeAlias = Annotated[
+    str | None,
+    _option(PLACE, "Where to listen. Default: all interfaces with a farm key, else 127.0.0.1.", metavar="ADDRESS"),
+]
 Sysfs: TypeAlias = Annotated[
     Path | None, _option(PLACE, "A folder that stands for /sys: another host's nodes.", metavar="DIR")
 ]
@@ -65,6 +68,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     settings: Path | None = None
     sysfs: Path | None = None
     verbose: bool = False
+    insecure: bool = False
+    dial: tuple[str, ...] = ()
 
     def load(self) -> LoadedSettings:
         """The settings with the options among them; each call reads them anew."""
@@ -82,7 +87,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
             "--settings": self.settings.absolute() if self.settings else None,
         }
         words = [f"{name}={value}" for name, value in given.items() if value is not None]
-        return [*words, *(["--verbose"] if self.verbose else [])]
+        words += [f"--dial={place}" for place in self.dial]
+        flags = {"--verbose": self.verbose, "--insecure": self.insecure}
+        return [*words, *(name for name, is_given in flags.items() if is_given)]
 
 
 def plan_servers(wanted: Wanted, loaded: LoadedSettings, only_show: bool = False) -> Plan:

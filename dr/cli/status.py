@@ -97,13 +97,17 @@ def status(
 
 def _judge(target: Target, rows: Sequence[Row]) -> int:
     """The exit status that this target alone would give; what is wrong with it is said."""
+    from dr.client.link import NOBODY
+
     if target.is_answered(rows):
         return COMPLETE
-    refusals = [row.reason for row in target.pick(rows) if row.state == "refused"]
+    silent = target.pick(rows)
+    refusals = [row.reason for row in silent if row.state == "refused"]
     if refusals:
         return say(f"{target.text}: {refusals[0]}", REFUSED)
-    trouble = target.trouble or "no render server answers; start one with dr spawner or dr serve"
-    return say(f"{target.text}: {trouble}", INCOMPLETE)
+    reasons = [row.reason for row in silent if row.reason not in ("", NOBODY)]
+    hint = "no render server answers; start one with dr spawner or dr serve"
+    return say(f"{target.text}: {target.trouble or (reasons[0] if reasons else hint)}", INCOMPLETE)
 
 
 def _watch(watching: Iterable[list[Row]], json: bool) -> int:

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
 
     # Who renders
     servers: str | Sequence[str] | None  # addresses of running `dr serve`; without any, this machine renders
+    listen: str | None  # HOST:PORT for servers that dial out (`dr serve --dial`); * is every interface
     insecure: bool | None  # servers without keys, also on other machines: only in a closed lab network
     local: bool | None  # whether this machine renders, too
     local_servers: int | None  # processes on this machine; one per NUMA node

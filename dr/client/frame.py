@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dr.broker.buckets import Order, choose_size, cut_frame
 from dr.broker.commands import Finished, MergeTile, Notify, Status
-from dr.broker.events import Event, FrameRequested, ServerAdded, ServerExpected
+from dr.broker.events import Event, FrameRequested, ListeningBegan, ServerAdded, ServerExpected
 from dr.broker.fleet import Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
@@ -21,12 +21,14 @@ from dr.client.addresses import Servers, resolve_servers, saved_words
 from dr.client.files import SceneFiles
 from dr.client.guard import WARNING
 from dr.client.link import Link
+from dr.client.listen import OPEN, check_listen
 from dr.client.local import LocalServers, ServerPlan, host_nodes, plan_servers
 from dr.client.loop import Loop
 from dr.client.request import Request, merge
 from dr.client.result import Result
 from dr.client.tally import Progress, Tally
 from dr.errors import BadInput, Refused, did_you_mean
+from dr.keys.security import Guard
 from dr.scene.model import Region, RenderSettings, ViewSettings
 from dr.settings import Settings, settings_part
 
@@ -78,6 +80,8 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
     started = monotonic()
     check_scene(request.scene)
     check_outputs(request)
+    if request.listen is not None:
+        check_listen(request.listen, request.security)
     named = find_named(request)
     with LocalServers() as local:
         if wants_local(request, None):
@@ -90,16 +94,19 @@ def render_frame(request: Request, show: ShowProgress | None, cancel: threading.
         endpoints = found.endpoints
         if not local.servers and wants_local(request, endpoints):
             local.start(plan_local(request.settings), request.settings)
-        frame, files = make_frame(request, survey, settings, _thread_count(local, endpoints))
+        places = [*endpoints, *([] if request.listen is None else [request.listen])]
+        frame, files = make_frame(request, survey, settings, _thread_count(local, places))
         broker = _broker(request.settings)
-        notices = (*survey.notices, *_warn(request, found))
+        notices = (*_warn(request, found), *survey.notices)
         watcher = Watcher(broker, frame, Tally(started, notices), show)
+        link = Link(request.security, request.listen)
         first: list[Event] = [
+            *([ListeningBegan(link.listener.place)] if link.listener else []),
             *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
             *(ServerAdded(endpoint, whole_host=whole) for endpoint, whole in endpoints.items()),
             FrameRequested(frame),
         ]
-        end = Loop(broker, files, local, watcher, Link(request.security)).run(first, cancel)
+        end = Loop(broker, files, local, watcher, link).run(first, cancel)
         local.ask_to_stop()
         finished = monotonic()
         watcher.show_last()
@@ -133,13 +140,14 @@ def _survey_unless(cancel: threading.Event, request: Request) -> Survey:
 
 
 def wants_local(request: Request, endpoints: Collection[str] | None) -> bool:
-    """Whether servers are started here: if the user wants it or, with no server to dial, did not forbid it.
+    """Whether servers are started here: if the user wants it or, with no other that could come, did not forbid it.
 
     With None for servers that are not known yet: whether they are started whatever those will be.
     """
     if request.local is not None:
         return request.local
-    return request.settings.use_local_host or (endpoints is not None and not endpoints)
+    alone = endpoints is not None and not endpoints and request.listen is None
+    return request.settings.use_local_host or alone
 
 
 def plan_local(settings: Settings) -> list[ServerPlan]:
@@ -157,23 +165,32 @@ def find_named(request: Request) -> Servers | None:
 def find_saved(request: Request, survey: Survey) -> Servers:
     """The servers that are saved in the scene or else in the settings.
 
-    If this machine renders, the render does not depend on them, as on a laptop away from its farm.
+    If this machine renders, or servers may dial in, the render does not depend on them, as on a laptop on the road.
     """
     servers = resolve_servers(saved_words(survey.servers or request.settings.servers), request.security)
-    if wants_local(request, None):
+    if wants_local(request, None) or request.listen is not None:
         return servers
     if request.local is False and not servers.endpoints and not servers.unresolved:
-        raise BadInput("no server renders: --no-local needs --server HOST:PORT, or servers in the scene or settings")
+        raise BadInput(
+            "no server renders: --no-local needs --server or --listen HOST:PORT, or servers in the scene or settings"
+        )
     return servers.require()
 
 
 def _warn(request: Request, servers: Servers) -> list[str]:
     """What the user should know before a render that goes on all the same; into the log, too."""
-    loud = [WARNING] if request.security.insecure else []
+    loud = [WARNING] if request.security.insecure else open_line(request)
     warnings = [*loud, *(f"{line}; the render goes on without" for line in servers.complaints())]
     for line in warnings:
         log.warning("%s", line)
     return warnings
+
+
+def open_line(request: Request) -> list[str]:
+    """Who may dial in, when it is anybody on this machine."""
+    if request.listen is None or check_listen(request.listen, request.security)[1] is not Guard.OPEN:
+        return []
+    return [OPEN.format(place=request.listen)]
 
 
 def make_frame(request: Request, survey: Survey, settings: RenderSettings, threads: int) -> tuple[Frame, SceneFiles]:

@@ -1,8 +1,9 @@
-"""The render client's one ROUTER: dials gates, with keys, carries frames. Knows sockets; no message and no bucket.
+"""The render client's connections: a ROUTER dials gates, with keys, and carries frames. Knows sockets; no message.
 
 Facts of libzmq 4.3 that shape it: a routing id must never be used twice (the library aborts), so each dial brings a
 fresh one; automatic reconnection would deliver old words to a restarted server, so it is off; an undrained monitor
-stalls everything, so `changes` belongs into the same loop as `messages`.
+stalls everything, so `changes` belongs into the same loop as `messages`. Servers that dial out come to a second ROUTER:
+bound and dialling with keys do not mix well on one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import zmq
 from msgspec import Struct
 
-from dr.broker.events import ConnectionLost, DialRefused, DialSucceeded
+from dr.broker.events import ConnectionLost, DialRefused, DialSucceeded, SendFailed
 from dr.client.guard import explain_failure, explain_refusal, prepare_dial
+from dr.client.listen import Listener
 from dr.keys.security import Guard, Security
 from dr.protocol.version import MAX_MESSAGE_BYTES
 
@@ -24,6 +26,8 @@ HEARTBEAT_MS = 1000
 SILENCE_MS = 3000  # ZMTP's own heartbeat, handshake and connect time-outs
 FAREWELL_MS = 200  # how long closing may take to hand over the last words
 MESSAGES_PER_TURN = 256  # then the other descriptors get their turn
+
+NOBODY: Final = "nobody listens there"
 
 _FACT = struct.Struct("=hi")  # a monitor's first frame: event, value
 _HANDSHAKE_FAILURES = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.HANDSHAKE_FAILED_PROTOCOL)
@@ -40,17 +44,24 @@ class _Dial(Struct):
 
 
 class Link:
-    """One ROUTER socket. Everything is called from one thread."""
+    """All connections of one render. Everything is called from one thread, which polls `sources`."""
 
-    def __init__(self, security: Security) -> None:
+    def __init__(self, security: Security, listen: str | None = None) -> None:
+        """`listen`: HOST:PORT for servers that dial out. Raises BadInput and Refused like a Listener."""
         self.security = security
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.ROUTER)
-        self._set_options()
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.socket = self._make_router()
         self.monitor = self.socket.get_monitor_socket()
+        self.listener: Listener | None = None
         self._dials: dict[str, _Dial] = {}
+        try:
+            self.listener = Listener(self._make_router(), listen, security) if listen is not None else None
+        except BaseException:
+            self.close()
+            raise
 
-    def _set_options(self) -> None:
+    def _make_router(self) -> zmq.Socket[Any]:
+        made: zmq.Socket[Any] = self.context.socket(zmq.ROUTER)
         options = {
             zmq.LINGER: 0,
             zmq.IPV6: 1,
@@ -66,7 +77,12 @@ class Link:
             zmq.SNDHWM: 0,  # what may wait is bounded by credit: a few buckets and chunks per server
         }
         for option, value in options.items():
-            self.socket.setsockopt(option, value)
+            made.setsockopt(option, value)
+        return made
+
+    def sources(self) -> list[zmq.Socket[Any]]:
+        """What to poll for reading before `messages` and `changes` are called."""
+        return [self.socket, self.monitor, *(self.listener.sources() if self.listener else [])]
 
     def dial(self, endpoint: str, peer: bytes) -> None:
         """Begins to connect; `changes` tells how it went. `peer` must never have been used before.
@@ -85,24 +101,35 @@ class Link:
 
     def send(self, peer: bytes, frames: Sequence[bytes | memoryview]) -> bool:
         """False when the peer is not connected (any more)."""
+        listener = self.listener if self.listener and self.listener.knows(peer) else None
+        socket = listener.socket if listener else self.socket
         try:
-            self.socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=len(frames) == 1)
+            socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=len(frames) == 1)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
+            if listener:
+                listener.forget(peer)
             return False
         return True
 
     def messages(self) -> Iterator[list[bytes]]:
         """What has arrived: routing id, header, payload frames; a bounded number per call."""
-        for _ in range(MESSAGES_PER_TURN):
-            try:
-                yield self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
+        for receive in (self._receive, *([self.listener.receive] if self.listener else [])):
+            for _ in range(MESSAGES_PER_TURN):
+                frames = receive()
+                if frames is None:
+                    break
+                yield frames
+
+    def _receive(self) -> list[bytes] | None:
+        try:
+            return self.socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
 
     def changes(self) -> Iterator[Change]:
-        """Connections made and lost since the last call."""
+        """Dialled connections made and lost since the last call."""
         while self.monitor.poll(0):
             fact, place = self.monitor.recv_multipart()
             kind, value = _FACT.unpack(fact)
@@ -130,8 +157,12 @@ class Link:
             failure = "the connection was closed" if dial.stands else explain_failure(dial.guard, self.security)
             return ConnectionLost(endpoint, failure)
         elif kind == zmq.Event.CLOSED and dial.fd in (None, value):
-            return ConnectionLost(endpoint, "nobody listens there")
+            return ConnectionLost(endpoint, NOBODY)
         return None
+
+    def losses(self) -> Iterator[SendFailed]:
+        """Peers that had dialled in and are gone since the last call."""
+        return self.listener.losses() if self.listener else iter(())
 
     def _disconnect(self, endpoint: str) -> None:
         with suppress(zmq.ZMQError):  # it is gone already
@@ -139,6 +170,8 @@ class Link:
 
     def close(self) -> None:
         """Hands over what was sent, for at most FAREWELL_MS, and ends."""
+        if self.listener:
+            self.listener.close(FAREWELL_MS)
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(FAREWELL_MS)

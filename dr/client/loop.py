@@ -98,7 +98,7 @@ class Loop:
 
     def _wait(self) -> None:
         """Sleeps until a descriptor has something or the broker's next deadline."""
-        wanted = {self.link.socket, self.link.monitor, *self.servers.watched()}
+        wanted = {*self.link.sources(), *self.servers.watched()}
         for gone in self._watched - wanted:
             self._poller.unregister(gone)
         for new in wanted - self._watched:
@@ -119,6 +119,7 @@ class Loop:
             self._hear_child(fd)
         for change in self.link.changes():
             self._hear_change(change)
+        self.events.extend(self.link.losses())
         if cancel.is_set() and not self._cancelling:
             self._cancelling = True
             self.events.append(events.CancelRequested("cancelled"))

@@ -37,12 +37,13 @@ class Request(Struct, frozen=True, kw_only=True):
     channels: tuple[Channel, ...] = tuple(Channel)
     outputs: tuple[Path, ...] = ()  # checked before the render starts
     servers: tuple[str, ...] = ()  # HOST:PORT; they win over the scene's list, which wins over the settings'
+    listen: str | None = None  # HOST:PORT for servers that dial out
     local: bool | None = None  # whether this machine renders, too; None: as the settings say
     settings: Settings = Settings()
     security: Security = msgspec.field(default_factory=_no_keys)
 
 
-_OWN = frozenset({"size", "channels", "outputs", "servers", "local", "settings", "insecure"})
+_OWN = frozenset({"size", "channels", "outputs", "servers", "listen", "local", "settings", "insecure"})
 _PICTURE = frozenset(RenderSettings.__struct_fields__)
 _VIEW = frozenset(ViewSettings.__struct_fields__)
 _PROCESS = frozenset(Settings.__struct_fields__) - _OWN
@@ -64,6 +65,7 @@ def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping
         channels=parse_channels(_many(given.get("channels", tuple(Channel)))),
         outputs=tuple(Path(path) for path in _many(given.get("outputs", ()))),
         servers=tuple(_many(given.get("servers", ()))),
+        listen=given.get("listen"),
         local=given.get("local"),
         settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
         security=_load_security(environ, bool(given.get("insecure"))),

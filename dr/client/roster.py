@@ -195,7 +195,7 @@ def _row(place: Place, name: str, server: _Server, now: float) -> Row:
         memory_bytes=status.memory_bytes if status and server.answers else None,
         up_s=status.up_s if status and server.answers else None,
         version=status.release if status else None,
-        guard=getattr(status, "guard", ""),
+        guard=status.guard if status else "",
         boot=welcome.boot.hex() if welcome else None,
         reason=_reason(server, state),
         silent_s=None if server.answers else round(max(0.0, now - last_s), 3),

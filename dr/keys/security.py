@@ -22,6 +22,7 @@ class Guard(StrEnum):
 
     CURVE = "keys"  # encrypted, and both sides have proved who they are
     OPEN = "open"  # neither: who reaches the port may come in
+    INSECURE = "insecure"  # of a listener: the same because the user asked for it, so it may be any port
 
 
 class Security(Struct, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class Security(Struct, frozen=True, kw_only=True):
     def guard_listener(self, place: str, loopback: bool) -> Guard:
         """For a server or a spawner. Raises Refused when other machines could come in without a key."""
         if self.insecure:
-            return Guard.OPEN
+            return Guard.INSECURE
         if self.ring.farm is None and loopback:
             return Guard.OPEN
         return _need(place, require_farm, self.ring)

@@ -74,7 +74,7 @@ class Zap:
         public = public_text(claims[4])
         user = self.admit(public)
         if user is None:
-            address = printable(claims[1].decode("ascii", "replace"))
+            address = printable(claims[1].decode("ascii", "replace")).removeprefix("::ffff:")  # IPv4 through IPv6
             self._log_refusal(f"the key {public} from {address}", now)
         return user
 

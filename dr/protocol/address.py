@@ -1,4 +1,4 @@
-"""Reads the words by which a user names a server. Resolves no name and opens nothing."""
+"""Reads the words by which a user names a server, or a place to listen. Resolves no name and opens nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from msgspec import Struct
 from dr.errors import BadInput
 from dr.settings import DEFAULT_PORT
 
+LAST_PORT = 65535
 MAX_PORTS = 1024  # of one range
 MAX_PATH_BYTES = 107  # of a Unix socket: sun_path without its final zero
 _EXPECTED = "expected HOST, HOST:PORT, HOST:FIRST-LAST, [IPv6]:PORT, dns+any:HOST or ipc:///PATH"
+EVERY_INTERFACE = "*"
 _IPC, _TCP, _EVERY = "ipc://", "tcp://", "dns+any:"
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
+_LISTEN = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*):(?P<port>[0-9]{1,9})")
 _PLACE = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<ports>[^/]*))?")
 
 
@@ -57,6 +60,24 @@ class IpcAddress(Struct, frozen=True):
         return (f"{_IPC}{self.path}",)
 
 
+class ListenAddress(Struct, frozen=True):
+    """Where to listen: an IP literal of this machine, or `*` for all its interfaces. Port 0: any that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether other machines cannot reach it."""
+        ip = _literal(self.host)
+        return ip is not None and ip.is_loopback
+
+    def endpoint(self, port: int | None = None) -> str:
+        """For ZeroMQ, with another port if one is given."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{_TCP}{host}:{self.port if port is None else port}"
+
+
 def parse_address(text: str) -> TcpAddress | IpcAddress:
     """Raises BadInput, naming the text and what was expected."""
     words = text.strip()
@@ -71,6 +92,35 @@ def parse_address(text: str) -> TcpAddress | IpcAddress:
     host = _parse_v6(match["v6"], text) if match["v6"] is not None else _parse_host(match["host"], text)
     ports = None if match["ports"] is None else _parse_ports(match["ports"], text)
     return TcpAddress(host, ports, every)
+
+
+def parse_listen(text: str) -> ListenAddress | IpcAddress:
+    """HOST:PORT or ipc://PATH, to listen on. Raises BadInput, naming the text and what was expected."""
+    words = text.strip()
+    if words.startswith(_IPC):
+        return _parse_ipc(words)
+    match = _LISTEN.fullmatch(words.removeprefix(_TCP))
+    if not match:
+        raise BadInput(f"{text}: expected one address and port to listen on, HOST:PORT")
+    host, port = parse_bind(match["host"], text), int(match["port"])
+    if port > LAST_PORT:
+        raise BadInput(f"{text}: expected a port from 1 to {LAST_PORT}, or 0 for any, found {port}")
+    return ListenAddress(host, port)
+
+
+def parse_bind(text: str, place: str) -> str:
+    """The host of a ListenAddress. Raises BadInput, which names `place`.
+
+    A name is refused but for localhost: whether others can reach what it stands for may change while we listen.
+    """
+    host = text.strip().removeprefix("[").removesuffix("]")
+    if host == EVERY_INTERFACE:
+        return host
+    ip = _literal("127.0.0.1" if host.lower().rstrip(".") == "localhost" else host)
+    if ip is None:
+        expected = "an IP address of this machine, localhost, or * for all interfaces"
+        raise BadInput(f"{place}: expected {expected}, found {text!r}")
+    return str(ip)
 
 
 def with_port(endpoint: str, port: int) -> str | None:

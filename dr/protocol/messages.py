@@ -146,6 +146,7 @@ class ServerStatus(Message, tag="status", frozen=True, kw_only=True):
     buckets_per_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # lately
     memory_bytes: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0  # resident
     up_s: Seconds = 0.0  # since the process began
+    guard: Text = ""  # of its port: keys, open or insecure; none on a Unix socket
 
 
 class Grant(Message, tag="grant", frozen=True, kw_only=True):

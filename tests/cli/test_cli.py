@@ -94,7 +94,7 @@ def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["-o", "no/such/folder/a.exr"], "does not exist"),
         (["--bucket-log", "no/such/folder/log"], "--bucket-log: no/such/folder/log: the folder "),
         (["--settings", "none.toml"], "settings: cannot read none.toml"),
-        (["--no-local"], "no server renders: --no-local needs --server HOST:PORT"),
+        (["--no-local"], "no server renders: --no-local needs --server or --listen HOST:PORT"),
         (["--server", "127.0.0.1:99999"], "expected a port from 1 to 65535, found '99999'"),
     ],
 )

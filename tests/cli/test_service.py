@@ -17,6 +17,8 @@ import pytest
 from dr.cli import main
 from dr.cli.service_order import make_order
 from dr.cli.spawner_options import Wanted
+from dr.keys.changes import init_keys
+from dr.keys.folder import key_places
 from tests.support.farm import environment, start_dr, wait_for_line
 from tests.support.spawner import free_ports
 from workers.spawner import service as systemd
@@ -30,7 +32,8 @@ def _user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without settings and without a service, who is root if need be."""
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.delenv("SUDO_USER", raising=False)
+    for name in ("SUDO_USER", "DR_FARM_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "etc")
     monkeypatch.setattr("dr.cli.service._is_root", lambda: True)
     monkeypatch.chdir(tmp_path)
@@ -297,6 +300,35 @@ def test_the_service_keeps_what_this_shell_sets(monkeypatch: pytest.MonkeyPatch,
     assert variables["DR_LOG_FOLDER"] == str(tmp_path / "logs")
     assert variables["XDG_CONFIG_HOME"] == str(tmp_path / "xdg_config_home")
     assert "DR_UNKNOWN" not in variables
+
+
+def test_the_service_knows_the_farm_key_that_this_shell_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dr: Dr
+) -> None:
+    keys = key_places({}, tmp_path / "carried")
+    init_keys(keys, "owner")
+    monkeypatch.setenv("DR_FARM_KEY_FILE", "carried/farm.key")
+    for scope in ("--user", "--system"):
+        status, out, err = dr("install", scope, "--print", "--bind=0.0.0.0")
+        assert status == 0
+        assert "the service keeps what this shell sets: DR_FARM_KEY_FILE\n" in err
+        assert f"\nEnvironment=DR_FARM_KEY_FILE={keys.farm}\n" in out
+        assert "secret" not in out
+
+
+def test_other_machines_need_a_key_unless_the_service_is_insecure_or_another_accounts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dr: Dr
+) -> None:
+    words = ("install", "--print", "--system", "--bind=0.0.0.0")
+    status, _, err = dr(*words)
+    assert (status, len(err.splitlines())) == (3, 1)
+    assert err.startswith("dr: --bind 0.0.0.0: a server that other machines reach needs a farm key")
+    status, out, _ = dr(*words, "--insecure")
+    assert status == 0
+    assert " spawner --bind=0.0.0.0 --insecure\n" in out
+    entry = pwd.struct_passwd(("render", "x", os.geteuid() + 1, os.getegid(), "", str(tmp_path), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: entry)
+    assert dr(*words, "--account", "render")[0] == 0
 
 
 def test_a_system_service_reads_the_settings_of_its_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

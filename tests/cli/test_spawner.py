@@ -193,7 +193,8 @@ def test_a_spawner_starts_logs_and_is_stopped_from_another_shell(
         assert f"running: spawner {process.pid} with 1 server on {port}, announcing on {announce}" in status.stdout
         assert status.returncode == 0
         second = run_dr(tmp_path, "spawner", f"-port={port}")
-        expected = f"dr: -port={port}: the port is taken by another program; choose another\n"
+        owner = f"the spawner with process {process.pid} has this port"
+        expected = f"dr: -port={port}: {owner}; choose another, or end it with dr spawner stop\n"
         assert (second.returncode, second.stderr) == (2, expected)
         wrong = run_dr(tmp_path, "spawner", "stop", f"-port={other}")
         assert wrong.returncode == 1

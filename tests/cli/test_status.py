@@ -19,15 +19,16 @@ from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
 from dr.cli import main
-from dr.cli.status import show_bytes, summarise
+from dr.cli.status import draw, show_bytes, summarise
 from dr.client.roster import Row
 from tests.support.farm import DEADLINE_S, ROOT, environment, serving
 
 KEYS = [
     *("host", "port", "address", "name", "answers", "state", "holder", "engine", "nodes", "threads", "cpu", "buckets"),
-    *("buckets_per_s", "memory_bytes", "up_s", "version", "boot", "reason", "silent_s"),
+    *("buckets_per_s", "memory_bytes", "up_s", "version", "guard", "boot", "reason", "silent_s"),
 ]
 NOBODY = "no render server answers; start one with dr spawner or dr serve"
 
@@ -74,7 +75,7 @@ def start(*words: str) -> subprocess.Popen[str]:
 def test_a_server_that_answers_is_a_line_of_the_table_and_status_0(server, capsys):
     assert main(["status", server]) == 0
     shown = capsys.readouterr()
-    head, row, summary = shown.out.splitlines()
+    head, row, note, summary = shown.out.splitlines()
     assert head.split() == [
         *("host", "port", "engine", "node", "threads", "state", "holder", "buckets/s", "memory", "version")
     ]
@@ -82,6 +83,7 @@ def test_a_server_that_answers_is_a_line_of_the_table_and_status_0(server, capsy
     words = row.split()
     assert words[:8] == ["127.0.0.1", port, "production", "2-3", "2", "ready", "0.0", words[7]]
     assert words[8:] == ["MB", "0.1.0"]
+    assert note.startswith(f"{server}: open, without keys: any user of that machine can connect; ")
     assert summary == "1 server: 1 ready; 2 threads"
     assert shown.err == ""
 
@@ -124,7 +126,7 @@ def test_without_words_and_settings_this_machine_is_asked(server, monkeypatch, c
 @pytest.mark.parametrize(
     ("words", "status", "error"),
     [
-        (["10.0.0.1"], 3, "dr: server '10.0.0.1': expected an address of this machine"),
+        (["10.0.0.1"], 3, "dr: server '10.0.0.1': a server on another machine needs a farm key, here is none"),
         (["not a host"], 2, "dr: server 'not a host': expected HOST"),
         (["localhost:0"], 2, "dr: server 'localhost:0': expected a port from 1 to 65535"),
         (["--seconds", "0"], 2, "--seconds"),
@@ -230,6 +232,20 @@ def read_terminal(fd: int) -> bytes:
 
 def test_sizes_are_shown_for_people():
     assert [show_bytes(size) for size in (None, 0, 43_000_000, 1_240_000_000)] == ["", "0 MB", "43 MB", "1.2 GB"]
+
+
+def test_servers_that_let_in_whoever_comes_are_a_line_for_each_host():
+    rows = [
+        Row(host="a", port=port, address="a", answers=True, state="ready", guard=guard)
+        for port, guard in [(1, "open"), (2, "open"), (3, "keys"), (4, "insecure"), (5, ""), (6, "sesame")]
+    ]
+    console = Console(width=200)
+    with console.capture() as drawn:
+        console.print(draw(rows, 200))
+    *_, first, second, summary = drawn.get().splitlines()
+    assert first == "a:1-2: open, without keys: any user of that machine can connect; `dr keys init` there closes it"
+    assert second == "a:4: INSECURE: whoever reaches the port can connect; started with --insecure"
+    assert summary == "6 servers: 6 ready"
 
 
 def test_the_summary_counts_threads_of_servers_that_answer():

@@ -33,23 +33,27 @@ class FarmMachine(RuleBasedStateMachine):
         self.children: set[str] = set()
 
     @initialize(
-        count=st.integers(0, 4),
-        on_host=st.integers(1, 3),
+        counts=st.tuples(st.integers(0, 4), st.integers(1, 3), st.integers(0, 3)),
         threads=st.integers(1, 3),
         early=st.booleans(),
         restart=st.booleans(),
     )
-    def build(self, count: int, on_host: int, threads: int, early: bool, restart: bool) -> None:
-        """Children of our own, every other one of which was expected, and a host that is named without a port."""
+    def build(self, counts: tuple[int, int, int], threads: int, early: bool, restart: bool) -> None:
+        """Children of our own, every other one of which was expected; a host that is named without a port; callers."""
+        own, on_host, callers = counts
         self.farm = SimulatedFarm(restart_servers=restart)
         if early:
             self.request_frame()
-        for index in range(count):
+        for index in range(own):
             if index % 2:
                 self.children.add(f"ipc:///server-{index}")
                 self.farm.tell(events.ServerExpected(f"ipc:///server-{index}"))
             self.farm.add(SimulatedServer(f"ipc:///server-{index}", threads))
         self.farm.add_host([SimulatedServer(f"tcp://host:{FIRST_PORT + index}", threads) for index in range(on_host)])
+        if callers:
+            self.farm.tell(events.ListeningBegan("127.0.0.1:1"))
+        for index in range(callers):
+            self.farm.place(SimulatedServer(f"cloud-{index}", threads))
 
     @precondition(lambda self: not self.is_requested)
     @rule()
@@ -68,8 +72,9 @@ class FarmMachine(RuleBasedStateMachine):
     def deliver_to_server(self, pick: int, count: int) -> None:
         links = [link for link in self.farm.links_in("open") if link.to_server and self.farm.listens(link)]
         if link := choose(links, pick):
-            for _ in range(min(count, len(link.to_server))):
-                self.farm.deliver_to_server(link)
+            for _ in range(count):
+                if link.to_server:
+                    self.farm.deliver_to_server(link)
 
     @rule(pick=PICKS, count=st.integers(1, 6))
     def deliver_to_client(self, pick: int, count: int) -> None:
@@ -162,6 +167,18 @@ class FarmMachine(RuleBasedStateMachine):
             self.farm.lose_client(server)
 
     @rule(pick=PICKS)
+    def a_server_dials_in(self, pick: int) -> None:
+        """For the first time or again, whether or not we know that it has gone; or one that we have dialled, too."""
+        server = self._choose_live(pick) if self.farm.broker.fleet.listens else None
+        if server and not server.is_hung and server.endpoint not in self.children:  # ours have nobody to dial
+            self.farm.call(server)
+
+    @rule(pick=PICKS)
+    def user_removes_whoever_takes_part(self, pick: int) -> None:
+        if server := choose(list(self.farm.broker.fleet), pick):
+            self.farm.tell(events.ServerRemoved(server.endpoint, "removed by the user"))
+
+    @rule(pick=PICKS)
     def another_client_takes_or_returns_a_server(self, pick: int) -> None:
         if not (server := self._choose_live(pick)) or server.holder:
             return
@@ -199,7 +216,7 @@ class FarmMachine(RuleBasedStateMachine):
 
     @rule(pick=PICKS)
     def user_adds_it_again(self, pick: int) -> None:
-        if server := choose(list(self.farm.servers.values()), pick):
+        if server := choose([each for each in self.farm.servers.values() if "://" in each.endpoint], pick):
             self.farm.tell(events.ServerAdded(server.endpoint))
 
     # What must always hold
@@ -207,6 +224,11 @@ class FarmMachine(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         self.farm.broker.check()
+
+    @invariant()
+    def a_process_takes_part_once(self) -> None:
+        boots = [server.boot for server in self.farm.broker.fleet if server.lease]
+        assert len(boots) == len(set(boots))
 
     @invariant()
     def the_report_tells_what_was_merged(self) -> None:
@@ -230,11 +252,10 @@ class FarmMachine(RuleBasedStateMachine):
         assert not [server.endpoint for server in self.farm.servers.values() if server.holder or server.waiter]
         asked = self.farm.broker.restart_servers
         assert self.farm.byes == {place: asked and place not in self.children for place in self.farm.byes}
-        assert {server.endpoint[:12] for server in self.farm.broker.fleet} <= {
-            "ipc:///serve",
-            "ipc:///heale",
-            "tcp://host:2",
-        }
+        dialled = {server.endpoint[:12] for server in self.farm.broker.fleet if not server.dials_in}
+        assert dialled <= {"ipc:///serve", "ipc:///heale", "tcp://host:2"}
+        lives = sum(server.lives for server in self.farm.servers.values() if server.dials_in)
+        assert sum(server.dials_in for server in self.farm.broker.fleet) <= lives
 
     def _heal(self) -> None:
         if not self.is_requested:
@@ -250,9 +271,15 @@ class FarmMachine(RuleBasedStateMachine):
                 break
             if not moved:
                 self.farm.pass_time(self.farm.now + 0.2)
-        self.farm.pass_time(self.farm.now + 10.0)
+                self._dial_in_again()
         for server in self.farm.servers.values():
-            server.waiter = None  # its loop finds the closed client unreachable
+            server.waiter = None  # its loop finds the closed client unreachable, or silent
+        self.farm.pass_time(self.farm.now + 10.0)
+
+    def _dial_in_again(self) -> None:
+        for server in self.farm.servers.values():
+            if server.dials_in and not self.farm.is_calling(server):
+                self.farm.call(server)
 
     def _heal_server(self, server: SimulatedServer) -> None:
         server.is_hung = False

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,8 +108,13 @@ class RawClient:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.reconnect_ivl = -1
+        self.socket.sndtimeo = 1000
+        self.prepare()
         self.socket.connect(endpoint)
         self.progress: list[str] = []  # what the server said while it prepared
+
+    def prepare(self) -> None:
+        """Sets what must be set before the socket connects."""
 
     def __enter__(self) -> RawClient:
         return self
@@ -118,7 +124,9 @@ class RawClient:
         self.context.term()
 
     def say(self, message: AnyMessage, payload: tuple[bytes, ...] = ()) -> None:
-        self.socket.send_multipart(join(message, payload))
+        """A server that is gone hears nothing: its connection takes no words any more."""
+        with suppress(zmq.Again):
+            self.socket.send_multipart(join(message, payload))
 
     def hear(self, *kinds: type[T], within_s: float = PATIENCE_S) -> T:
         """The next message of one of these kinds; others on the way are dropped."""

@@ -1,7 +1,7 @@
 """Servers and a network without sockets, clocks or threads, around a real broker. The test says what happens, and when.
 
-A link is a connection that the broker dialled: two queues that keep their order, as ZeroMQ does. Whoever drives the
-farm picks which link delivers next, which bucket is done next, who dies, and when time passes.
+A link is a connection that the broker dialled, or a server: two queues that keep their order, as ZeroMQ does. Whoever
+drives the farm picks which link delivers next, which bucket is done next, who dies, and when time passes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dr.protocol.messages import (
     Get,
     Grant,
     Hello,
+    Here,
     NoLease,
     Ping,
     Pong,
@@ -76,6 +77,7 @@ class Said(Struct, frozen=True):
 class Link(Struct, kw_only=True, eq=False):
     peer: bytes
     endpoint: str
+    dials_in: bool = False  # the server made it
     phase: str = "dialing"  # dialing, open, cut (nothing comes through), closing (a last few messages do), closed
     to_server: deque[ClientMessage] = field(default_factory=deque)
     to_client: deque[Said] = field(default_factory=deque)
@@ -90,6 +92,7 @@ class SimulatedServer:
         self.kernels = kernels
         self.version = PROTOCOL_VERSION
         self.siblings: list[int] = []  # ports that its welcome names
+        self.dials_in = False  # too: so our client may come twice, and the second one waits
         self.restarts = 0  # times that a client asked for a fresh process
         self.lives = 0
         self.start()
@@ -114,7 +117,7 @@ class SimulatedServer:
             self.heard = now
         match message:
             case Hello():
-                return [self._welcome(), *self._lend(peer, now)]
+                return [self._welcome(), *self.lend(peer, now)]
             case Ping(n=n):
                 return [Pong(n=n)]
             case ErrorMessage():
@@ -155,8 +158,8 @@ class SimulatedServer:
             siblings=self.siblings,
         )
 
-    def _lend(self, peer: bytes, now: float) -> list[ServerMessage]:
-        if self.is_lent:
+    def lend(self, peer: bytes, now: float) -> list[ServerMessage]:
+        if self.is_lent or (self.dials_in and self.holder not in {None, peer}):
             self.waiter = peer
             return []
         self.holder = peer  # a new connection of the same client takes the place of the old one
@@ -172,7 +175,7 @@ class SimulatedServer:
         if self.waiter is None:
             return None
         peer, self.waiter = self.waiter, None
-        return peer, self._lend(peer, now)
+        return peer, self.lend(peer, now)
 
     def _work(self, message: ClientMessage) -> list[ServerMessage]:
         match message:
@@ -209,6 +212,7 @@ class SimulatedFarm:
         self.broker = Broker(kernels=KERNELS, seed=seed, timers=timers, restart_servers=restart_servers)
         self.servers: dict[str, SimulatedServer] = {}
         self.links: dict[bytes, Link] = {}
+        self.calls = 0  # connections that servers have made
         self.facts: deque[events.Event] = deque()  # that the loop has not told the broker yet
         self.reads: deque[commands.ReadAsset] = deque()
         self.merged: dict[int, commands.MergeTile] = {}
@@ -223,8 +227,20 @@ class SimulatedFarm:
     def tell(self, event: events.Event) -> None:
         """Tells the broker a fact, and the facts that follow from what it does then."""
         self.facts.append(event)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         while self.facts:
-            self._carry_out(self.broker.handle(self.facts.popleft(), self.now))
+            fact = self.facts.popleft()
+            self._blame_loss(fact)
+            self._carry_out(self.broker.handle(fact, self.now))
+
+    def _blame_loss(self, event: events.Event) -> None:
+        """Whoever sees a server hang up cannot know that it lives, nor what it had let go of."""
+        if isinstance(event, events.SendFailed) and self.links[event.peer].dials_in:
+            server = self.broker.fleet.peers.get(event.peer)
+            for bucket in server.running if server else ():
+                self.blames[bucket] = self.blames.get(bucket, 0) + 1
 
     def pass_time(self, until: float) -> None:
         """Time passes, and every timer on the way runs out when it should."""
@@ -234,8 +250,7 @@ class SimulatedFarm:
                 break
             self.now = max(self.now, deadline)
             self._carry_out(self.broker.tick(self.now))
-            while self.facts:
-                self._carry_out(self.broker.handle(self.facts.popleft(), self.now))
+            self._tell_all()
         else:
             raise AssertionError("the broker's timers do not come to rest")
         self.now = until
@@ -252,6 +267,7 @@ class SimulatedFarm:
                     self.links[peer] = Link(peer=peer, endpoint=endpoint)
                 case commands.Disconnect(peer=peer):
                     self.links[peer].phase = "closed"
+                    self._tell_close(self.links[peer])
                 case commands.Send(peer, message):
                     self._carry(peer, message)
                 case commands.MergeTile(bucket=bucket):
@@ -276,6 +292,20 @@ class SimulatedFarm:
                 assert is_end or not command.message.restart
                 if is_end:
                     self.byes[self.links[command.peer].endpoint] = command.message.restart
+
+    def _tell_close(self, link: Link) -> None:
+        """Others take the next connection of our client for the same one; here it would wait for ever."""
+        server = self.servers.get(link.endpoint)
+        if server and server.dials_in:
+            server.release(link.peer)
+            self._lend_to_waiter(server)
+
+    def _lend_to_waiter(self, server: SimulatedServer) -> None:
+        if server.dials_in and server.holder is None and not server.is_lent:
+            link = self.links.get(server.waiter or b"")
+            server.waiter = None
+            if link and link.phase in {"open", "cut"}:
+                link.to_client.extend(Said(message) for message in server.lend(link.peer, self.now))
 
     def _carry(self, peer: bytes, message: ClientMessage) -> None:
         link = self.links[peer]
@@ -312,10 +342,35 @@ class SimulatedFarm:
         else:
             self.tell(events.ConnectionLost(link.endpoint, "refused"))
 
+    def call(self, server: SimulatedServer) -> None:
+        """The server dials in, having given up the connection that it made before."""
+        for link in self.links_in("open", "cut"):
+            if link.dials_in and link.endpoint == server.endpoint:
+                self._hang_up(server, link)
+        self.calls += 1
+        server.dials_in = True
+        peer = b"\x02call%04d" % self.calls
+        self.links[peer] = Link(peer=peer, endpoint=server.endpoint, dials_in=True, phase="open")
+        self.links[peer].to_client.append(Said(Here(version=PROTOCOL_VERSION, boot=server.boot)))
+
+    def is_calling(self, server: SimulatedServer) -> bool:
+        """Whether there is a connection that it made."""
+        return any(link.dials_in and link.endpoint == server.endpoint for link in self.links_in("open", "closing"))
+
+    def _hang_up(self, server: SimulatedServer, link: Link) -> None:
+        server.release(link.peer)
+        self._lend_to_waiter(server)
+        link.to_server.clear()
+        link.phase = "closing" if link.phase == "open" else link.phase
+
     def deliver_to_server(self, link: Link) -> None:
         server = self.servers[link.endpoint]
-        replies = server.hear(link.peer, link.to_server.popleft(), self.now)
+        message = link.to_server.popleft()
+        replies = server.hear(link.peer, message, self.now)
         link.to_client.extend(Said(reply) for reply in replies)
+        if link.dials_in and isinstance(message, ErrorMessage):
+            self._hang_up(server, link)
+        self._lend_to_waiter(server)
 
     def deliver_to_client(self, link: Link) -> None:
         said = link.to_client.popleft()
@@ -346,6 +401,7 @@ class SimulatedFarm:
         assert server.holder is not None
         self.say(server, Said(NoLease()))
         server.release(server.holder)
+        self._lend_to_waiter(server)
 
     def crash(self, server: SimulatedServer, kept: int) -> None:
         """The process is killed; the first `kept` messages of each connection still arrive."""
@@ -364,8 +420,11 @@ class SimulatedFarm:
 
     def close(self, link: Link) -> None:
         """The client's monitor sees a dead connection close."""
-        self.tell(events.ConnectionLost(link.endpoint, "connection closed"))
         link.phase = "closed"
+        if link.dials_in:
+            self.tell(events.SendFailed(link.peer, "connection closed"))
+        else:
+            self.tell(events.ConnectionLost(link.endpoint, "connection closed"))
 
     def listens(self, link: Link) -> bool:
         """Whether the server at the other end hears what arrives."""

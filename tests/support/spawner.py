@@ -53,8 +53,12 @@ class Subscriber:
         self.socket.ipv6 = 1
         self.socket.sndhwm = 0  # subscriptions beyond a limit would be dropped
         self.socket.subscribe(topic)
+        self.prepare()
         self.socket.connect(f"tcp://{host}:{port}")
         self.heard: list[list[Frame]] = []
+
+    def prepare(self) -> None:
+        """Sets what must be set before the socket connects."""
 
     def __enter__(self) -> Subscriber:
         return self
@@ -102,7 +106,9 @@ class SpawnerProcess:
     """Use as a context manager. `folder` holds everything that this user has: settings, caches, the registry."""
 
     def __init__(self, folder: Path, ports: Iterable[int], **given: Any) -> None:
-        """`given`: `nodes` (as for write_host), `patience`, `bind`, `command` (of a server), fields of PlanOptions."""
+        """`given`: `nodes` (as for write_host), `patience`, `bind`, `insecure`, `command` (of a server), and fields of
+        PlanOptions.
+        """
         self.folder = folder
         self.ports = tuple(ports)
         here = ",".join(map(str, sorted(usable_cpus())))
@@ -111,6 +117,7 @@ class SpawnerProcess:
         self.facts = {
             "sysfs": str(sysfs),
             "bind": given.pop("bind", "127.0.0.1"),
+            "insecure": given.pop("insecure", False),
             "patience": given.pop("patience", {}),
             "command": given.pop("command", FAKE_SERVER),
             "bug": given.pop("bug", False),  # the first SIGHUP meets an error of our own
@@ -214,6 +221,7 @@ def main(text: str) -> int:
             bind=facts["bind"],
             settings=load_settings(None, os.environ).values,
             reread=reread,
+            insecure=facts["insecure"],
             patience=Patience(**facts["patience"]),
         )
         return loop.run_spawner(options)

@@ -97,6 +97,7 @@ SERVER: dict[str, ServerMessage] = {
         memory_bytes=1 << 30,
         up_s=60.0,
     ),
+    "status guard": ServerStatus(state=Availability.READY, guard="keys"),
     "grant": Grant(lease=LEASE, threads=8),
     "get": Get(lease=LEASE, epoch=EPOCH, digest=DIGEST, offset=0, n=1 << 20),
     "ready": Ready(lease=LEASE, epoch=EPOCH),

@@ -34,7 +34,8 @@ def private(path: Path) -> Path:
         if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(PRIVATE)
     except OSError as error:
-        raise BadInput(f"{path}: cannot make this folder: {error.strerror}; set XDG_CACHE_HOME to another") from error
+        choose = "choose another with DR_KERNEL_CACHE or XDG_CACHE_HOME"
+        raise BadInput(f"{path}: cannot make this folder: {error.strerror}; {choose}") from error
     if found.st_uid != os.geteuid():
         raise BadInput(f"{path}: expected a folder of user {os.geteuid()}, found one of user {found.st_uid}")
     return path

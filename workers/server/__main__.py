@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from dr.errors import BadInput, Impossible, Refused
 from dr.settings import load_settings, settings_part
@@ -14,10 +15,12 @@ from workers.server.serving import log_to_stderr, serve
 from workers.server.words import ServeOptions, read_options
 from workers.server.work import Limits
 
+NO_FILE = Path(os.devnull)  # the parent has read the settings file and passes each value in the environment
+
 
 def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
     try:
-        limits = settings_part(load_settings(None, os.environ).values, Limits)
+        limits = settings_part(load_settings(NO_FILE, os.environ).values, Limits)
         options, verbose = read_options(words, limits)
         log_to_stderr(verbose, options.supervised)
         return run(options)

@@ -16,11 +16,12 @@ from dr.scene.assets import Manifest
 
 
 class MessageArrived(Struct, frozen=True):
-    """A valid message came through the gate."""
+    """A valid message came through the gate. `key`: the public key of its connection; empty where none is asked for."""
 
     peer: bytes
     message: ClientMessage
     payload: Payload = ()
+    key: str = ""
 
 
 class MessageRefused(Struct, frozen=True):
@@ -28,6 +29,13 @@ class MessageRefused(Struct, frozen=True):
 
     peer: bytes
     error: str
+
+
+class PeerRevoked(Struct, frozen=True):
+    """The key of this peer is admitted no longer; its connection stands, and nothing more comes through it."""
+
+    peer: bytes
+    key: str
 
 
 class PeerUnreachable(Struct, frozen=True):
@@ -137,4 +145,5 @@ PreparingEvent: TypeAlias = (
 InsideEvent: TypeAlias = RenderEvent | PreparingEvent
 AssetEvent: TypeAlias = AssetSealed | AssetRefused | ManifestOpened
 OrderEvent: TypeAlias = StopRequested | RestartRequested
-Event: TypeAlias = MessageArrived | MessageRefused | PeerUnreachable | AssetEvent | InsideEvent | OrderEvent
+PeerEvent: TypeAlias = MessageArrived | MessageRefused | PeerRevoked | PeerUnreachable
+Event: TypeAlias = PeerEvent | AssetEvent | InsideEvent | OrderEvent

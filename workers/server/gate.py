@@ -10,7 +10,7 @@ import stat
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from typing import Any
 import zmq
 
 from dr.errors import BadInput, Impossible, ProtocolError, Refused
-from dr.protocol.address import IpcAddress, TcpAddress, parse_address
-from dr.protocol.envelope import Frame, Payload, join, split_client, split_peer
+from dr.keys.ring import KeyRing
+from dr.keys.security import Guard, Security
+from dr.protocol.address import IpcAddress
+from dr.protocol.envelope import Frame, Payload, join, split_client
 from dr.protocol.messages import ServerMessage
 from dr.protocol.version import MAX_MESSAGE_BYTES
-from workers.server.events import MessageArrived, MessageRefused, PeerUnreachable
+from workers.server.door import Door, door_of
+from workers.server.events import MessageArrived, MessageRefused, PeerRevoked, PeerUnreachable
+from workers.server.keeper import named_by_key
 
 HEARTBEAT_MS = 1000
 DEAD_MS = 3000
@@ -30,39 +34,46 @@ BACKLOG = 1024
 MAX_WAITING = 1 << 16  # messages for one peer beyond what its pipe holds; credit keeps honest clients far below
 LAST_WORDS_MS = 500  # what was said just before closing has so long to leave: 6 MB at 100 Mbit/s
 RETRY_S = 0.005
+DROPS_PER_TURN = 64  # frames of revoked peers, before the loop's other sockets have their turn
+USER_ID = "User-Id"  # what our ZAP handler says of a connection: the client's public key
 
 log = logging.getLogger("dr.server")
 
 
 class Gate:
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
+    """`guard` tells what it asks of clients; with keys each message is checked by the key of its connection."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, security: Security) -> None:
         """Raises BadInput when the endpoint cannot be bound, Refused when it would need a key."""
+        door = door_of(endpoint, security)
+        self.guard = None if isinstance(door, IpcAddress) else door.guard
+        self.ring = security.ring
+        self.revoked: set[bytes] = set()  # peers that have been told; what they go on saying is dropped
         self.socket = context.socket(zmq.ROUTER)
         _set_options(self.socket)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ALL)
         self.waiting: dict[bytes, deque[Sequence[Frame]]] = {}  # what a full pipe did not take yet, by peer
         self.socket_file: Path | None = None
+        self.removes_folder = False  # of the Unix socket, when no other one is left in it
         self.closing_s: float | None = None  # when the last words must have left
         try:
-            self.endpoint = self._bind(endpoint)
+            self.endpoint = self._bind(endpoint, door)
         except BaseException:
             self.close()
             raise
 
-    def _bind(self, endpoint: str) -> str:
-        address, port = _allowed(endpoint)
+    def _bind(self, endpoint: str, door: Door | IpcAddress) -> str:
         try:
-            if isinstance(address, IpcAddress):
-                return self._bind_unix(Path(address.path))
-            name = "127.0.0.1" if address.host.lower().rstrip(".") == "localhost" else address.host
-            host = f"[{name}]" if ":" in name else name
-            self.socket.bind(f"tcp://{host}:{port}")
+            if isinstance(door, IpcAddress):
+                return self._bind_unix(Path(door.path))
+            door.secure(self.socket)
+            self.socket.bind(door.address.endpoint())
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 raise BadInput(f"{endpoint}: the port is taken by another program; choose another one") from error
             raise BadInput(f"{endpoint}: cannot listen there: {os.strerror(error.errno or 0)}") from error
         bound: bytes = self.socket.last_endpoint  # its port is right, its host may read [::ffff:127.0.0.1]
-        return f"tcp://{host}:{bound.decode().rstrip(chr(0)).rpartition(':')[2]}"
+        return door.address.endpoint(int(bound.decode().rstrip("\0").rpartition(":")[2]))
 
     def _bind_unix(self, path: Path) -> str:
         _check_private(path)
@@ -108,18 +119,37 @@ class Gate:
     def forget(self, peer: bytes) -> None:
         self.waiting.pop(peer, None)
 
-    def receive(self) -> MessageArrived | MessageRefused | None:
+    def receive(self) -> MessageArrived | MessageRefused | PeerRevoked | None:
         """The next message, or None when there is none now."""
-        try:
-            frames = self.socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        peer, rest = split_peer(frames)
-        try:
-            message, payload = split_client(rest)
-        except ProtocolError as error:
-            return MessageRefused(peer, str(error))
-        return MessageArrived(peer, message, payload)
+        for _ in range(DROPS_PER_TURN):
+            try:
+                who = self.socket.recv(zmq.DONTWAIT, copy=False)
+                frames = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            peer, key = who.bytes, self._key_of(who)
+            if key is None:
+                return _read(peer, frames)
+            name = self.ring.client_name(key)
+            if name is not None:
+                return _read(peer, frames, key, name)
+            if peer not in self.revoked:
+                return self._revoke(peer, key)
+        return None
+
+    def _key_of(self, frame: zmq.Frame) -> str | None:
+        """Whose connection a frame came through, None where no keys are asked for."""
+        return str(frame.get(USER_ID)) if self.guard is Guard.CURVE else None
+
+    def take_keys(self, ring: KeyRing, clients: Mapping[bytes, str]) -> list[PeerRevoked]:
+        """Other keys are in force: those of `clients`, the keys of peers, whose key is none of them."""
+        self.ring = ring
+        return [self._revoke(peer, key) for peer, key in clients.items() if key and ring.client_name(key) is None]
+
+    def _revoke(self, peer: bytes, key: str) -> PeerRevoked:
+        """Hears nothing from this peer any more."""
+        self.revoked.add(peer)
+        return PeerRevoked(peer, key)
 
     def drain_monitor(self) -> None:
         """Logs what happened to connections. A monitor that nobody reads stalls the socket after some 2,000 events."""
@@ -146,6 +176,9 @@ class Gate:
         self.socket.close(left_ms)
         if self.socket_file:
             self.socket_file.unlink(missing_ok=True)
+            if self.removes_folder:
+                with suppress(OSError):
+                    self.socket_file.parent.rmdir()
 
     def _push(self, frames: Sequence[Frame]) -> None:
         self.socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) <= 2)
@@ -165,21 +198,12 @@ def _set_options(socket: zmq.Socket[Any]) -> None:
     socket.ipv6 = 1
 
 
-def _allowed(endpoint: str) -> tuple[TcpAddress | IpcAddress, int]:
-    """(address, port) of an endpoint that may be bound without a key."""
-    place, _, zero = endpoint.removeprefix("tcp://").rpartition(":")
-    any_port = zero == "0"  # the system chooses; the parser of users' words knows only real ports
-    address = parse_address(place if any_port else endpoint.removeprefix("tcp://"))
-    if not address.is_loopback:
-        raise Refused(
-            f"{endpoint}: expected a loopback address such as 127.0.0.1, found {place or endpoint}: "
-            "listening for other machines needs keys, which this version does not have yet"
-        )
-    if isinstance(address, IpcAddress):
-        return address, 0
-    if not any_port and (address.ports is None or address.ports[0] != address.ports[1]):
-        raise BadInput(f"{endpoint}: expected one port to listen on, HOST:PORT")
-    return address, 0 if any_port or address.ports is None else address.ports[0]
+def _read(peer: bytes, frames: Sequence[Frame], key: str = "", name: str = "") -> MessageArrived | MessageRefused:
+    try:
+        message, payload = split_client(frames)
+    except ProtocolError as error:
+        return MessageRefused(peer, str(error))
+    return MessageArrived(peer, named_by_key(message, name), payload, key)
 
 
 def _check_private(path: Path) -> None:

@@ -22,6 +22,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     announce: int = 0  # port of this host's announcements; 0: there are none
     siblings: tuple[int, ...] = ()  # ports of the other servers of the same spawner
     supervised: bool = False  # a parent hears our reports and starts us again
+    guard: str = ""  # of its port, see dr.keys.security.Guard; none: a private Unix socket
 
     def welcome(self, holder: str, queue_pos: int) -> Welcome:
         """`holder`: the name of another client that holds this server, or nothing."""
@@ -42,5 +43,10 @@ class Identity(Struct, frozen=True, kw_only=True):
     def status(self, state: Availability, holder: str) -> ServerStatus:
         """Without what is counted and measured."""
         return ServerStatus(
-            state=state, holder=holder, engine=self.engine, nodes=list(self.nodes), release=self.release
+            state=state,
+            holder=holder,
+            engine=self.engine,
+            nodes=list(self.nodes),
+            release=self.release,
+            guard=self.guard,
         )

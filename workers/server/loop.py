@@ -6,24 +6,29 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
+from contextlib import closing
 from typing import Any
 
 import zmq
+from msgspec import Struct
 from msgspec.structs import replace
 
 from dr.errors import DrError, Impossible
-from dr.protocol.messages import Announcement
+from dr.protocol.messages import Announcement, Here
 from dr.protocol.version import PROTOCOL_VERSION
 from dr.scene.assets import Manifest
 from workers.prepare.folders import PrivateFolder
 from workers.prepare.shared import scene_key
 from workers.server import commands as do
+from workers.server.dialout import DialOut
+from workers.server.dialout_target import Target
 from workers.server.engine import Engine, Shelf
-from workers.server.events import AssetRefused, AssetSealed, Event, ManifestOpened
+from workers.server.events import AssetRefused, AssetSealed, Event, ManifestOpened, RestartRequested
 from workers.server.gate import Gate
 from workers.server.identity import Identity
 from workers.server.inside import Inside, PrepareJob
+from workers.server.keeper import Keeper
 from workers.server.orders import Orders
 from workers.server.parent import Reports, stdout_fd
 from workers.server.preparing import Preparer
@@ -40,15 +45,26 @@ STORY_LENGTH = 50  # events that a report of our own bug shows
 log = logging.getLogger("dr.server")
 
 
+class Ways(Struct, frozen=True, kw_only=True):
+    """How clients come to a server, and the keys that they need."""
+
+    endpoint: str
+    keeper: Keeper
+    targets: Sequence[Target] = ()  # clients that are dialled
+
+
 class Loop:
     """One server: `run` returns the exit status of its process."""
 
     def __init__(
-        self, identity: Identity, endpoint: str, engine: Engine, folder: PrivateFolder, limits: Limits | None = None
+        self, identity: Identity, ways: Ways, engine: Engine, folder: PrivateFolder, limits: Limits | None = None
     ) -> None:
         self.context: zmq.Context[Any] = zmq.Context()
         self.state = ServerState(identity, seed=os.urandom(32), limits=limits)
-        self.gate = Gate(self.context, endpoint)
+        self.keeper = ways.keeper
+        self.keeper.open(self.context)
+        self.farm = self.keeper.farm  # whose key our sockets have
+        self.gate = self._open_gate(ways.endpoint)
         self.inside = Inside(self.context)
         self.folder = folder
         self.store = Store(folder.path)
@@ -63,8 +79,18 @@ class Loop:
         self.status: int | None = None  # of the process, once it shall end
         self.begun_s = time.monotonic()
         self.poller = zmq.Poller()
-        for source in (self.gate.socket, self.gate.monitor, self.inside.socket, *self.orders.sources()):
+        outside = (self.gate.socket, self.gate.monitor, *self.keeper.sources())
+        for source in (*outside, self.inside.socket, *self.orders.sources()):
             self.poller.register(source, zmq.POLLIN)
+        self.dialout = DialOut(self.context, self.poller, Here(version=PROTOCOL_VERSION, boot=identity.boot))
+        self.dialout.dial(ways.targets, self.keeper.security)
+
+    def _open_gate(self, endpoint: str) -> Gate:
+        try:
+            return Gate(self.context, endpoint, self.keeper.security)
+        except BaseException:
+            self.keeper.close()
+            raise
 
     def watch_parent(self, fd: int) -> None:
         """The end of this stream is the parent's death."""
@@ -77,25 +103,26 @@ class Loop:
 
     def run(self, say: Callable[[str], None]) -> int:
         """Tells `say` where it may be dialled, serves, and gives the exit status."""
-        try:
-            with self.orders.signals():
-                say(self.gate.endpoint)
-                self._carry_out(self.state.tick(time.monotonic()))
-                while self.status is None:
-                    self._turn()
-                self.gate.say_last_words()
-                return self.status
-        finally:
-            self.close()
+        # Signals stay orders until all is given back: one that comes late must not kill what cleans up.
+        with closing(self.orders), self.orders.signals(), closing(self):
+            say(self.gate.endpoint)
+            self._carry_out(self.state.tick(time.monotonic()))
+            while self.status is None:
+                self._turn()
+            for way in (self.gate, self.dialout):
+                way.say_last_words()
+            return self.status
 
     def _turn(self) -> None:
         ready = dict(self.poller.poll(self._patience_ms()))
         if self.gate.monitor in ready:
             self.gate.drain_monitor()
+        self._keep_keys(ready)
         self.pending.extend(self.orders.hear(ready))
         self.reports.send()
         self.pending.extend(self.gate.send_waiting())
-        for receive in (self.inside.receive, self.gate.receive):
+        self.pending.extend(self.dialout.turn(ready, time.monotonic()))
+        for receive in (self.inside.receive, self.gate.receive, self.dialout.receive):
             for _ in range(MESSAGES_PER_TURN):
                 event = receive()
                 if event is None:
@@ -105,12 +132,32 @@ class Loop:
         self._carry_out(self.state.tick(time.monotonic()))
         self._settle()
 
+    def _keep_keys(self, ready: Container[Any]) -> None:
+        """Lets in who has a key, and acts on keys that have changed."""
+        now = time.monotonic()
+        self.keeper.answer(ready, now)
+        if not self.keeper.look(now):
+            return
+        clients = {peer: key for peer, key in self.state.clients().items() if not self.dialout.owns(peer)}
+        self.pending.extend(self.gate.take_keys(self.keeper.ring, clients))
+        self.pending.extend(self.dialout.take_keys(self.keeper.security, now))
+        if self.keeper.farm != self.farm and self.gate.guard is not None:
+            self.farm = self.keeper.farm
+            self._restart_with_new_farm_key()
+
+    def _restart_with_new_farm_key(self) -> None:
+        """A bound socket keeps the key that it has: clients with the new one can come when it is bound anew."""
+        if self.identity.supervised:
+            self.pending.append(RestartRequested("the farm key has changed"))
+        else:
+            log.warning("the farm key has changed: restart this server, or clients that have the new one cannot come")
+
     def _patience_ms(self) -> int | None:
         if self.pending:
             return 0
-        deadline = self.state.next_deadline()
-        waits = [max(0.0, deadline - time.monotonic())] if deadline is not None else []
-        waits += [RETRY_S] if self.gate.waiting else []
+        deadlines = (self.state.next_deadline(), self.keeper.next_deadline(), self.dialout.next_deadline())
+        waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines if deadline is not None]
+        waits += [RETRY_S] if self.gate.waiting or self.dialout.waiting else []
         waits += [RETRY_REPORT_S] if self.reports.waiting else []
         return int(min(waits) * 1000) + 1 if waits else None
 
@@ -132,8 +179,11 @@ class Loop:
 
     # -- deeds ----------------------------------------------------------------------------------------------------
 
+    def _way_to(self, peer: bytes) -> Gate | DialOut:
+        return self.dialout if self.dialout.owns(peer) else self.gate
+
     def _send(self, command: do.Send) -> Event | None:
-        return self.gate.send(command.peer, command.message, command.payload)
+        return self._way_to(command.peer).send(command.peer, command.message, command.payload)
 
     def _send_status(self, command: do.SendStatus) -> Event | None:
         """Memory is this process's alone: the one that prepares scenes comes and goes."""
@@ -141,7 +191,9 @@ class Loop:
 
         memory_bytes = psutil.Process().memory_info().rss
         up_s = time.monotonic() - self.begun_s
-        return self.gate.send(command.peer, replace(command.status, memory_bytes=memory_bytes, up_s=up_s), ())
+        return self._way_to(command.peer).send(
+            command.peer, replace(command.status, memory_bytes=memory_bytes, up_s=up_s), ()
+        )
 
     def _report(self, command: do.Report) -> None:
         if self.identity.supervised:
@@ -159,7 +211,7 @@ class Loop:
         log.info("%s", command.text)
 
     def _forget_peer(self, command: do.ForgetPeer) -> None:
-        self.gate.forget(command.peer)
+        self._way_to(command.peer).forget(command.peer)
 
     def _store_chunk(self, command: do.StoreChunk) -> Event | None:
         try:
@@ -213,12 +265,13 @@ class Loop:
     def close(self) -> None:
         """Gives back sockets, files and threads. A thread that is stuck keeps its context and dies with the process."""
         self.gate.close()
+        self.dialout.close()
+        self.keeper.close()
         rendered = self.renderer.close()
         prepared = self.preparer.close()
         self.store.close()
         self.folder.close()
         self.inside.close()
-        self.orders.close()
         if rendered and prepared:
             self.context.term()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -50,24 +51,27 @@ class Orders:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Signals are orders here; other threads than the main one cannot ask for that and use `stop`."""
+        """Signals are orders here, and mean nothing afterwards: the process is leaving, and with a status of its own.
+
+        Other threads than the main one cannot ask for that and use `stop`.
+        """
 
         def ignore(number: int, frame: FrameType | None) -> None:
             pass  # what counts is the byte
 
-        try:
-            before = {number: signal.signal(number, ignore) for number in self.numbers}
-            # Python writes the signal's number there at once: a poll ends, also when it begins just after the signal.
-            signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
-        except ValueError:
-            before = {}
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        for number in self.numbers:
+            signal.signal(number, ignore)
+        # Python writes the signal's number there at once: a poll ends, also when it begins just after the signal.
+        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if before:
-                signal.set_wakeup_fd(-1)
+            for number in self.numbers:
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
         self.reader.close()

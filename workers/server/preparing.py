@@ -60,10 +60,21 @@ class Preparer:
         return not any(thread.is_alive() for thread in self.threads)
 
     def _warm_up(self, line: Line) -> None:
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            if not said:  # one line for the log, however many steps there are
+                log.info("not ready yet: %s", text)
+            said.append(text)
+            line.send(KernelsProgressed(text))
+
         try:
-            self.engine.warm_up(lambda text: line.send(KernelsProgressed(text)))
+            self.engine.warm_up(say)
+            if said:
+                log.info("the kernels are ready")
             line.send(KernelsWarmed())
         except DrError as error:
+            log.error("this machine cannot render: %s", error)
             line.send(KernelsRefused(str(error)))
         except Exception as error:
             log.exception("kernels failed")

@@ -18,9 +18,12 @@ from workers.numa.ranges import format_ranges
 from workers.numa.topology import usable_cpus
 from workers.prepare.folders import PrivateFolder, user_folder
 from workers.prepare.lifeline import die_with_parent, lifeline_fd
+from workers.server.dialout_target import parse_targets
+from workers.server.door import Door, door_of, log_guard
 from workers.server.engine import Engine
 from workers.server.identity import Identity
-from workers.server.loop import Loop
+from workers.server.keeper import Keeper, load_keeper
+from workers.server.loop import Loop, Ways
 from workers.server.parent import LogHandler
 from workers.server.title import show_title
 from workers.server.words import READY_WORD, ServeOptions
@@ -34,7 +37,8 @@ log = logging.getLogger("dr.server")
 def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     """Serves until told to stop; prints `listening on ENDPOINT` on stdout once it may be dialled.
 
-    Raises BadInput when it cannot listen there, Refused when that would need a key. Returns the exit status.
+    Raises BadInput when it cannot listen there, Refused when that would need a key or those here are unsafe. Returns
+    the exit status.
     """
     _check(options)
     if options.parent_pid is not None and not die_with_parent(options.parent_pid, signal.SIGTERM):
@@ -46,13 +50,12 @@ def serve(options: ServeOptions, engine: Engine | None = None) -> int:
     if not 1 <= threads <= MAX_THREADS:
         raise BadInput(f"--threads: expected 1 to {MAX_THREADS}, found {threads}")
     loop = _make_loop(options, threads, engine)
-    fd = lifeline_fd() if options.parent_pid is not None else None
-    if fd is not None:
-        loop.watch_parent(fd)
-    status = loop.run(say_listening)
-    if options.parent_pid is not None and options.endpoint:
-        _remove_empty_folder(options.endpoint)
-    return status
+    if options.parent_pid is not None:
+        loop.gate.removes_folder = True  # it is our parent's, and one that was killed cannot
+        fd = lifeline_fd()
+        if fd is not None:
+            loop.watch_parent(fd)
+    return loop.run(say_listening)
 
 
 def _check(options: ServeOptions) -> None:
@@ -79,22 +82,23 @@ def _take_place(options: ServeOptions) -> None:
 
 
 def _make_loop(options: ServeOptions, threads: int, engine: Engine | None) -> Loop:
+    keeper = Keeper() if _is_private(options) and not options.dial else load_keeper(options.insecure)
+    targets = parse_targets(options.dial, keeper.security)
+    ways = Ways(endpoint=_endpoint(options, keeper), keeper=keeper, targets=targets)
+    door = door_of(ways.endpoint, keeper.security)
+    guard = door.guard if isinstance(door, Door) else None
     engine = engine or _kernel_engine(threads)
     folder = PrivateFolder(user_folder("servers"))
     engine.start()
     try:
-        return Loop(identity(options, threads), _endpoint(options), engine, folder, options.limits)
+        loop = Loop(identity(options, threads, guard or ""), ways, engine, folder, options.limits)
     except BaseException:
         engine.close()
         folder.close()
         raise
-
-
-def _remove_empty_folder(endpoint: str) -> None:
-    """The folder of our socket is our parent's; one that was killed cannot remove it, so the last server does."""
-    if endpoint.startswith("ipc://"):
-        with suppress(OSError):
-            Path(endpoint.removeprefix("ipc://")).parent.rmdir()
+    if guard and not options.supervised:  # else our parent says so for all
+        log_guard(log, guard)
+    return loop
 
 
 def say_listening(endpoint: str) -> None:
@@ -104,7 +108,7 @@ def say_listening(endpoint: str) -> None:
         print(f"{READY_WORD} {endpoint}", flush=True)
 
 
-def identity(options: ServeOptions, threads: int) -> Identity:
+def identity(options: ServeOptions, threads: int, guard: str = "") -> Identity:
     from dr.scene.code_digest import code_digest
 
     name = options.name or f"{platform.node() or 'server'}:{options.port}"
@@ -122,6 +126,7 @@ def identity(options: ServeOptions, threads: int) -> Identity:
         announce=options.announce,
         siblings=options.siblings,
         supervised=options.supervised,
+        guard=guard,
     )
 
 
@@ -135,10 +140,16 @@ def cpu_model() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _endpoint(options: ServeOptions) -> str:
+def _is_private(options: ServeOptions) -> bool:
+    """Whether it listens on a Unix socket: then broken keys are no matter of this server."""
+    return options.endpoint is not None and options.endpoint.startswith("ipc://")
+
+
+def _endpoint(options: ServeOptions, keeper: Keeper) -> str:
     if options.endpoint is not None:
         return options.endpoint
-    host = f"[{options.bind}]" if ":" in options.bind and not options.bind.startswith("[") else options.bind
+    bind = keeper.security.bind(options.bind)
+    host = f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind
     return f"tcp://{host}:{options.port}"
 
 

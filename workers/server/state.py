@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from msgspec import Struct
@@ -42,6 +43,8 @@ from workers.server.identity import Identity
 from workers.server.words import RESTART_STATUS
 from workers.server.work import ERROR_CHARS, Limits, Owner, Work
 
+RECEIPT_S = 1.0  # a connection that closes sooner may lose a tile that is on its way, because the client still talks
+
 
 class Holder(Struct):
     peer: bytes
@@ -49,15 +52,17 @@ class Holder(Struct):
     lease: bytes
     heard_s: float
     beat_s: float  # when the next beat is due
+    key: str = ""  # public, of its connection
 
 
 class Waiter(Struct):
     name: str
     heard_s: float
+    key: str = ""
 
 
 class Ending(Struct, frozen=True):
-    """This process leaves with `status` when nothing wanted runs any more, at `deadline_s` at the latest."""
+    """This process leaves with `status` when its last tile has arrived, at `deadline_s` at the latest."""
 
     status: int
     deadline_s: float
@@ -101,7 +106,7 @@ class ServerState:
             deadlines += [self.holder.heard_s + self.limits.dead_s, self.holder.beat_s]
             deadlines += [] if self.work.frames else [self.work.empty_since_s + self.limits.setup_s]
         if self.ending and not self.exited:
-            deadlines.append(self.ending.deadline_s)
+            deadlines.append(self._leaves_s(self.ending))
         return min((time for time in (*deadlines, self.work.next_deadline()) if time is not None), default=None)
 
     def check(self) -> None:
@@ -125,7 +130,7 @@ class ServerState:
     def _finish(self, now: float) -> list[do.Command]:
         self.work.start_buckets(now)
         leaving = None if self.exited else self.ending
-        if leaving and (now >= leaving.deadline_s or not self.work.wanted):
+        if leaving and now >= self._leaves_s(leaving):
             self.exited = True
             self._end_lease("this server leaves", now)
         self._report()
@@ -134,6 +139,14 @@ class ServerState:
         commands = self.out.copy()
         self.out.clear()
         return commands
+
+    def _leaves_s(self, ending: Ending) -> float:
+        """When the process leaves if nothing happens: what is wanted may run, and tiles on their way may arrive."""
+        if self.work.wanted:
+            return ending.deadline_s
+        if self.holder is None or self.work.tile_s is None:
+            return -inf
+        return min(ending.deadline_s, self.work.tile_s + RECEIPT_S)
 
     @property
     def availability(self) -> Availability:
@@ -148,13 +161,20 @@ class ServerState:
             self.reported = report
             self.out.append(report)
 
+    def clients(self) -> dict[bytes, str]:
+        """The key of each peer that holds this server or waits for it; empty where none was asked for."""
+        waiting = {peer: waiter.key for peer, waiter in self.waiters.items()}
+        return {self.holder.peer: self.holder.key, **waiting} if self.holder else waiting
+
     # -- what clients say -----------------------------------------------------------------------------------------
 
     def _message_arrived(self, event: seen.MessageArrived, now: float) -> None:
-        if self.holder and self.holder.peer == event.peer:
-            self.holder.heard_s = now
-        elif event.peer in self.waiters:
-            self.waiters[event.peer].heard_s = now
+        held = self.holder is not None and self.holder.peer == event.peer
+        client = self.holder if held else self.waiters.get(event.peer)
+        if client and client.key == event.key:
+            client.heard_s = now
+        elif client:  # who spoke before is gone, and another one has got its routing id
+            self._lose(event.peer, now)
         try:
             self._answer(event, now)
         except ProtocolError as error:
@@ -163,7 +183,7 @@ class ServerState:
     def _answer(self, event: seen.MessageArrived, now: float) -> None:
         match event.message:
             case Hello() as hello:
-                self._hello(event.peer, hello, now)
+                self._hello(event, hello, now)
             case Ping() as ping:
                 self._send(event.peer, Pong(n=ping.n))
             case ErrorMessage():
@@ -182,26 +202,31 @@ class ServerState:
         self._refuse(event.peer, "protocol", event.error)
         self._lose(event.peer, now)
 
+    def _peer_revoked(self, event: seen.PeerRevoked, now: float) -> None:
+        self._lose(event.peer, now, "its key was revoked")
+        self._refuse(event.peer, "key", f"your key was revoked; ask for `dr keys authorize NAME '{event.key}'`")
+
     def _peer_unreachable(self, event: seen.PeerUnreachable, now: float) -> None:
         self._lose(event.peer, now)
 
-    def _hello(self, peer: bytes, hello: Hello, now: float) -> None:
+    def _hello(self, event: seen.MessageArrived, hello: Hello, now: float) -> None:
         """Whoever says hello is welcomed; one who wants this server gets it, waits for it, or is told why not.
 
         One who watches the farm (`status`) is answered whatever its version, and nothing is remembered of it.
         """
+        peer, client = event.peer, Waiter(hello.name, now, event.key)
         wants = hello.want and hello.kind is Kind.CONTROL
         refusal = self._refusal(hello, peer) if wants else None
         held = self.holder is not None and self.holder.peer == peer
         if wants and not refusal and self.holder and not held:
-            self.waiters.setdefault(peer, Waiter(hello.name, now))
+            self.waiters.setdefault(peer, client)
         self._welcome(peer)
         if hello.kind is Kind.STATUS:
             self._send_status(peer, now)
         elif refusal:
             self._refuse(peer, *refusal)
         elif wants and self.holder is None:
-            self._grant(peer, hello.name, now)
+            self._grant(peer, client, now)
         elif wants and self.holder and held:
             self._send(peer, Grant(lease=self.holder.lease, threads=self.identity.threads))
 
@@ -215,8 +240,9 @@ class ServerState:
             return "kernels", f"the code that decides pixels differs: {versions}; install the same version on both"
         if self.ending:
             return "draining", f"{mine.name} is stopping"
-        if len(self.waiters) >= self.limits.waiters and peer not in self.waiters:
-            return "queue", f"{mine.name} has {self.limits.waiters} clients waiting already; try again later"
+        would_wait = self.holder is not None and self.holder.peer != peer and peer not in self.waiters
+        if would_wait and len(self.waiters) >= self.limits.waiters:
+            return "queue", f"{mine.name} is busy, and no more than {self.limits.waiters} may wait; try again later"
         return None
 
     def _welcome(self, peer: bytes) -> None:
@@ -231,13 +257,13 @@ class ServerState:
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
-    def _grant(self, peer: bytes, name: str, now: float) -> None:
+    def _grant(self, peer: bytes, client: Waiter, now: float) -> None:
         self.leases += 1
         lease = hashlib.sha256(self.seed + self.leases.to_bytes(8, "big")).digest()[:8]
-        self.holder = Holder(peer, name, lease, heard_s=now, beat_s=now + self.limits.beat_s)
+        self.holder = Holder(peer, client.name, lease, now, now + self.limits.beat_s, client.key)
         self.work.begin(Owner(peer, lease), now)
         self._send(peer, Grant(lease=lease, threads=self.identity.threads))
-        self._log(f"lease given to {name}")
+        self._log(f"lease given to {client.name}")
         self.out.append(do.GetReady())
 
     def _tick_lease(self, holder: Holder, now: float) -> None:
@@ -251,11 +277,11 @@ class ServerState:
             holder.beat_s = now + self.limits.beat_s
             self._send(holder.peer, Beat(lease=holder.lease, queued=len(self.work.queue), running=self.work.wanted))
 
-    def _lose(self, peer: bytes, now: float) -> None:
+    def _lose(self, peer: bytes, now: float, reason: str = "the client is gone") -> None:
         """This peer is gone, or ought to be."""
         self.waiters.pop(peer, None)
         if self.holder and self.holder.peer == peer:
-            self._release("the client is gone", now)
+            self._release(reason, now)
 
     def _bye(self, restart: bool, now: float) -> None:
         if restart:
@@ -270,7 +296,7 @@ class ServerState:
         self._restart_if_free(now)
         if self.waiters:
             peer = next(iter(self.waiters))
-            self._grant(peer, self.waiters.pop(peer).name, now)
+            self._grant(peer, self.waiters.pop(peer), now)
 
     def _end_lease(self, reason: str, now: float) -> None:
         if self.holder:
@@ -335,6 +361,7 @@ def _to_work(method: Callable[[Work, Any, float], None]) -> Callable[[ServerStat
 _REACTIONS: dict[type, Callable[[ServerState, Any, float], None]] = {
     seen.MessageArrived: ServerState._message_arrived,
     seen.MessageRefused: ServerState._message_refused,
+    seen.PeerRevoked: ServerState._peer_revoked,
     seen.PeerUnreachable: ServerState._peer_unreachable,
     seen.StopRequested: ServerState._stop_requested,
     seen.RestartRequested: ServerState._restart_requested,

@@ -24,10 +24,13 @@ RESTART_STATUS = 75  # exit status (EX_TEMPFAIL): start me again at once, that w
 
 
 class ServeOptions(Struct, frozen=True, kw_only=True):
-    """How to serve. `endpoint` (tcp://HOST:PORT, ipc://PATH) wins over `bind` and `port`; TCP port 0 means any."""
+    """How to serve. `endpoint` (tcp://HOST:PORT, ipc://PATH) wins over `bind` and `port`; TCP port 0 means any.
+
+    No `bind`: all interfaces where there is a farm key, else loopback.
+    """
 
     endpoint: str | None = None
-    bind: str = "127.0.0.1"
+    bind: str = ""
     port: int = DEFAULT_PORT
     engine: EngineKind = EngineKind.PRODUCTION
     threads: int | None = None  # None: one per CPU that the process may use
@@ -39,6 +42,8 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     siblings: tuple[int, ...] = ()  # ports of the other servers of the same spawner
     supervised: bool = False  # a spawner reads our reports and starts us again
     parent_pid: int | None = None  # end when this process, our parent, does
+    insecure: bool = False  # use no keys, even where there are some
+    dial: tuple[str, ...] = ()  # HOST:PORT of clients that listen
     limits: Limits = Limits()
 
 
@@ -51,14 +56,15 @@ def as_words(options: ServeOptions) -> list[str]:
     for name in _PLAIN:
         if (value := getattr(options, name)) is not None:
             words += [_flag(name), str(value)]
-    return [*words, *(["--supervised"] if options.supervised else [])]
+    words += [f"--dial={place}" for place in options.dial]
+    return [*words, *(_flag(name) for name in _FLAGS if getattr(options, name))]
 
 
 def read_options(words: list[str], limits: Limits) -> tuple[ServeOptions, bool]:
     """(options, whether to log everything). Raises BadInput; ends the process for what argparse refuses."""
     parser = argparse.ArgumentParser(prog="python -m workers.server")
     parser.add_argument("--endpoint", help="ipc://PATH or tcp://HOST:PORT; wins over --bind and --port")
-    parser.add_argument("--bind", default="127.0.0.1", help="loopback address to listen on")
+    parser.add_argument("--bind", default="", help="address to listen on; none: all with a farm key, else loopback")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="TCP port; 0: any")
     parser.add_argument("--engine", type=EngineKind, default=EngineKind.PRODUCTION, help="production or rt")
     parser.add_argument("--threads", type=int, help="render threads; default: one per usable CPU")
@@ -66,13 +72,15 @@ def read_options(words: list[str], limits: Limits) -> tuple[ServeOptions, bool]:
     parser.add_argument("--announce", type=int, default=0, help="port of this host's announcements")
     parser.add_argument("--parent-pid", type=int, help="end when this process, our parent, does")
     parser.add_argument("--supervised", action="store_true", help="report each change of state on stdout")
+    parser.add_argument("--insecure", action="store_true", help="use no keys: for a closed lab network")
+    parser.add_argument("--dial", action="append", default=[], help="HOST:PORT of a client that listens")
     parser.add_argument("--verbose", action="store_true", help="log every event of the connections")
     for name in _LISTS:
         parser.add_argument(_flag(name), help="numbers such as 0-3,8")
     found = vars(parser.parse_args(words))
-    verbose = found.pop("verbose")
+    verbose, dial = found.pop("verbose"), tuple(found.pop("dial"))
     lists = {name: read(found.pop(name), _flag(name)) for name, (_, read) in _LISTS.items()}
-    return ServeOptions(**found, **lists, limits=limits), verbose
+    return ServeOptions(**found, **lists, dial=dial, limits=limits), verbose
 
 
 def report_line(announcement: Announcement) -> str:
@@ -101,6 +109,7 @@ def _read_cpus(text: str | None, flag: str) -> tuple[int, ...] | None:
 
 
 _PLAIN = ("endpoint", "bind", "port", "engine", "threads", "name", "announce", "parent_pid")
+_FLAGS = ("supervised", "insecure")
 _LISTS: dict[str, tuple[Callable[[Iterable[int]], str], Callable[[str | None, str], Any]]] = {
     "cpus": (format_ranges, _read_cpus),
     "nodes": (format_ranges, _read_numbers),

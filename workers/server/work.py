@@ -84,10 +84,12 @@ class Work:
         self.rendered = 0  # tiles, since the process began
         self.rendered_before = 0  # of them before this lease
         self.rate = Rate()  # of tiles
+        self.tile_s: float | None = None  # when the last tile of this lease was sent
 
     def begin(self, owner: Owner, now: float) -> None:
         self.owner = owner
         self.rendered_before = self.rendered
+        self.tile_s = None
         self.empty_since_s = now
 
     def end(self, now: float) -> None:
@@ -303,6 +305,7 @@ class Work:
         if run.wanted:
             self.rendered += 1
             self.rate.add(now)
+            self.tile_s = now
             fields = {"bucket": run.bucket, "channels": list(run.frame.channels), "seconds": event.seconds}
             self._tell(run.frame, Tile, event.payload, **fields)
 

@@ -3,7 +3,7 @@
 Who subscribes hears the last value of every port at once. What arrives is never trusted: it is small, a turn takes a
 bounded number of frames, and however many come, last values are sent again at most once per RESEND_S. libzmq remembers
 every topic that anybody subscribes to, some 8 KB each: after MAX_STRANGE of those that cannot concern us the socket is
-made anew, which drops all subscribers; honest ones redial.
+made anew, which drops all subscribers; honest ones redial. So it is when a key was revoked: it cannot drop one alone.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dr.errors import BadInput
 from dr.protocol.envelope import Frame, join_announcement
 from dr.protocol.messages import Announcement
 from workers.numa.plan import FIRST_OPEN_PORT, LAST_PORT
+from workers.server.door import Door
 from workers.server.gate import BACKLOG, DEAD_MS, HEARTBEAT_MS, LAST_WORDS_MS
-from workers.spawner.checks import bindable_host, endpoint
 from workers.spawner.host import host_id
 
 TRIES = 64  # ports, from the wanted one on
-MAX_FRAME_BYTES = 256  # of what subscribers send: our topics have less than 40, a NULL handshake about 60
+MAX_FRAME_BYTES = 512  # of what subscribers send: our topics have less than 40, a handshake with keys some 280
 FRAMES_PER_TURN = 256  # then the servers have their turn
 MAX_STRANGE = 1000
 REBIND_TRIES = 500  # of a millisecond: libzmq gives a port back a little later
@@ -40,10 +40,10 @@ class Announcer:
     """`port` tells where it really is; the caller polls with `poller` and then calls `hear`."""
 
     def __init__(
-        self, poller: zmq.Poller, context: zmq.Context[Any], bind: str, wanted: int, ports: Collection[int]
+        self, poller: zmq.Poller, context: zmq.Context[Any], door: Door, wanted: int, ports: Collection[int]
     ) -> None:
-        """`ports` are those of the servers: never taken. Raises BadInput when no port is free, Refused as a gate."""
-        self.host = bindable_host(bind)
+        """`ports` are those of the servers: never taken. Raises BadInput when no port is free."""
+        self.door = door
         self.poller = poller
         self.context = context
         self.last: dict[int, list[Frame]] = {}
@@ -61,6 +61,7 @@ class Announcer:
     def _make_socket(self) -> zmq.Socket[Any]:
         made: zmq.Socket[Any] = self.context.socket(zmq.XPUB)
         _set_options(made, self.waiting)
+        self.door.secure(made)
         self.poller.register(made, zmq.POLLIN)
         return made
 
@@ -73,12 +74,14 @@ class Announcer:
 
     def _try_bind(self, port: int) -> bool:
         try:
-            self.socket.bind(endpoint(self.host, port))
+            self.socket.bind(self.door.address.endpoint(port))
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
             reason = os.strerror(error.errno or 0)
-            raise BadInput(f"announce_port={port}: cannot listen on {self.host} there: {reason}") from error
+            raise BadInput(
+                f"announce_port={port}: cannot listen on {self.door.address.host} there: {reason}"
+            ) from error
         return True
 
     def publish(self, announcement: Announcement) -> None:
@@ -99,7 +102,8 @@ class Announcer:
             elif said[:1] == SUBSCRIBE and self.resend_at is None:
                 self.resend_at = max(now, self.resent_s + RESEND_S)
         if self.strange > MAX_STRANGE:
-            self._start_over()
+            log.warning("subscribers asked for %d topics that are not ours: their connections drop", self.strange)
+            self.start_over()
         self.resend(now)
 
     def resend(self, now: float) -> None:
@@ -122,8 +126,8 @@ class Announcer:
         """Whether what a peer begins or ends to hear begins one of our topics."""
         return any(bytes(ours).startswith(topic) for ours, _ in self.last.values())
 
-    def _start_over(self) -> None:
-        log.warning("subscribers asked for %d topics that are not ours: their connections are dropped", self.strange)
+    def start_over(self) -> None:
+        """Drops all subscribers; those who may come redial."""
         self.close()
         self.strange = 0
         self.socket = self._make_socket()

@@ -16,16 +16,21 @@ from typing import Any
 
 import zmq
 from msgspec import Struct
+from msgspec.structs import replace
 
-from dr.errors import DrError, Impossible
+from dr.errors import DrError, Impossible, Refused
 from dr.scene.survey import child_environment
 from dr.settings import Settings, as_environment
 from workers.numa.plan import Placement, Plan
 from workers.numa.ranges import format_ranges
+from workers.prepare.folders import private
+from workers.server.dialout_target import parse_targets
+from workers.server.door import door_to, log_guard
+from workers.server.keeper import Keeper, load_keeper
 from workers.server.words import READY_WORD, ServeOptions, as_words, read_report
 from workers.spawner import commands as do
 from workers.spawner.announcer import Announcer
-from workers.spawner.checks import check_servers
+from workers.spawner.checks import check_ports, check_servers
 from workers.spawner.child import Child
 from workers.spawner.events import (
     Event,
@@ -37,7 +42,7 @@ from workers.spawner.events import (
     SettingsRefused,
     StopRequested,
 )
-from workers.spawner.registry import Registration
+from workers.spawner.registry import Registration, running, start_alone
 from workers.spawner.state import Patience, Slot, SpawnerState
 
 SERVER_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "workers.server")  # -P: nothing from the current folder
@@ -52,9 +57,11 @@ class SpawnerOptions(Struct, frozen=True, kw_only=True):
     """What to start, where it listens, and how to read the settings again."""
 
     plan: Plan
-    bind: str
+    bind: str  # none: all interfaces where there is a farm key, else loopback
     settings: Settings
     reread: Callable[[], Settings]  # may raise BadInput
+    insecure: bool = False  # use no keys
+    dial: tuple[str, ...] = ()  # HOST:PORT of clients that listen; each server dials them
     patience: Patience = Patience()
 
 
@@ -64,17 +71,27 @@ def run_spawner(options: SpawnerOptions) -> int:
     Call it from the main thread: signals arrive there, and servers die with the thread that started them. Raises
     BadInput or Refused, and has started nothing, when one of the servers could not run here.
     """
-    check_servers(options.plan.servers, options.bind)
+    keeper = load_keeper(options.insecure)
+    bind = keeper.security.bind(options.bind)  # as it is now: keys that come later do not open a port
+    door = check_servers(options.plan.servers, bind, keeper.security)
+    parse_targets(options.dial, keeper.security)
+    private(options.settings.kernel_cache)  # here it is one line, in a server it would be a death
     with ExitStack() as stack:
-        loop = Loop(options, stack)
+        with start_alone():
+            others = running()
+            check_ports(options.plan.servers, others, door)
+            foreign = frozenset(port for other in others for port in other.ports)
+            loop = Loop(replace(options, bind=bind), keeper, foreign, stack)
         return loop.run()
 
 
 class Loop:
     """One spawner; whoever owns `stack` closes it and so ends every server."""
 
-    def __init__(self, options: SpawnerOptions, stack: ExitStack) -> None:
+    def __init__(self, options: SpawnerOptions, keeper: Keeper, foreign: frozenset[int], stack: ExitStack) -> None:
+        """`foreign`: ports of other spawners, which are never announced on."""
         self.options = options
+        self.keeper = keeper
         self.settings = options.settings
         self.servers = options.plan.servers
         self.state = SpawnerState([Slot(each.port, _label(each)) for each in self.servers], options.patience)
@@ -85,16 +102,21 @@ class Loop:
         self.poller = zmq.Poller()
         ports = tuple(each.port for each in self.servers)
         context: zmq.Context[Any] = stack.enter_context(zmq.Context())
-        self.announcer = Announcer(self.poller, context, options.bind, options.plan.announce, ports)
+        keeper.open(context)
+        stack.callback(keeper.close)
+        door = door_to(options.bind, keeper.security)
+        self.announcer = Announcer(self.poller, context, door, options.plan.announce, foreign.union(ports))
         stack.callback(self.announcer.close)
         registration = Registration(ports, self.announcer.port, options.bind)
         stack.callback(registration.close)
         self.wake = stack.enter_context(self._signals())
         stack.callback(self._end_children)
-        self.poller.register(self.wake, zmq.POLLIN)
+        for source in (self.wake, *keeper.sources()):
+            self.poller.register(source, zmq.POLLIN)
 
     def run(self) -> int:
         wanted = self.options.plan.announce
+        log_guard(log, self.announcer.door.guard)
         moved = "" if self.announcer.port == wanted else f": {wanted} is taken"
         log.info("announcing on port %d%s", self.announcer.port, moved)
         self._carry_out(self.state.start(time.monotonic()))
@@ -107,6 +129,7 @@ class Loop:
         ready = dict(self.poller.poll(self._patience_ms()))
         if self.wake in ready:
             os.read(self.wake, 4096)
+        self._keep_keys(ready)
         self.announcer.hear(time.monotonic())
         for slot, child in list(self.children.items()):
             self._hear(slot, child, ready)
@@ -115,10 +138,30 @@ class Loop:
         self._carry_out(self.state.tick(time.monotonic()))
         self._settle()
 
+    def _keep_keys(self, ready: dict[Any, int]) -> None:
+        """Lets in who has a key, and acts on keys that have changed: servers look after their own."""
+        now = time.monotonic()
+        self.keeper.answer(ready, now)
+        before = self.keeper.ring
+        if not self.keeper.look(now):
+            return
+        ring = self.keeper.ring
+        if self.announcer.door.ring.farm == ring.farm and set(before.clients) <= set(ring.clients):
+            return
+        try:
+            door = door_to(self.options.bind, self.keeper.security)
+        except Refused as error:
+            log.error("announcements keep the key that they had: %s", error)
+            return
+        if door.guard is not self.announcer.door.guard:
+            log_guard(log, door.guard)
+        self.announcer.door = door
+        self.announcer.start_over()
+
     def _patience_ms(self) -> int | None:
         if self.pending:
             return 0
-        deadlines = (self.state.next_deadline(), self.announcer.next_deadline())
+        deadlines = (self.state.next_deadline(), self.announcer.next_deadline(), self.keeper.next_deadline())
         waits = [max(0.0, time_s - time.monotonic()) for time_s in deadlines if time_s is not None]
         return int(min(waits) * 1000) + 1 if waits else None
 
@@ -212,6 +255,8 @@ class Loop:
             siblings=tuple(each.port for each in self.servers if each is not server),
             supervised=True,
             parent_pid=os.getpid(),
+            insecure=self.options.insecure,
+            dial=self.options.dial,
         )
 
     def _ask_to_stop(self, command: do.AskToStop) -> None:

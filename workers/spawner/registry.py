@@ -11,7 +11,8 @@ import os
 import signal
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -56,6 +57,17 @@ class Registration:
     def close(self) -> None:
         self.lock.path.unlink(missing_ok=True)
         self.lock.close()
+
+
+@contextmanager
+def start_alone() -> Iterator[None]:
+    """One spawner of this user starts at a time: what it finds free is free until it is registered."""
+    lock = LockFile(user_folder("spawners").with_name("spawners.lock"))
+    try:
+        lock.exclude()
+        yield
+    finally:
+        lock.close()
 
 
 def running() -> list[RunningSpawner]:

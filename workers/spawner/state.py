@@ -14,6 +14,7 @@ from msgspec import structs
 from dr.errors import Impossible, printable
 from dr.protocol.messages import Announcement, Availability
 from workers.server.words import RESTART_STATUS
+from workers.server.work import Limits
 from workers.spawner import commands as do
 from workers.spawner import events as seen
 from workers.spawner.commands import Level
@@ -22,6 +23,7 @@ from workers.spawner.slot import Patience, Phase, Slot, SlotState
 __all__ = ["Patience", "Slot", "SpawnerState"]
 
 START_SETTINGS = frozenset({"announce_port", "bind", "log_folder", "port"})  # a spawner uses these when it starts
+SERVER_SETTINGS = frozenset({*Limits.__struct_fields__, "kernel_cache"})  # others are a client's
 AGAIN = "see the log, mend the cause, start the spawner again"
 
 
@@ -222,9 +224,9 @@ class SpawnerState:
         if self.stopping:
             return
         ours = ", ".join(name for name in event.changed if name in START_SETTINGS)
-        theirs = ", ".join(name for name in event.changed if name not in START_SETTINGS)
-        if not event.changed:
-            self._log(Level.INFO, "settings read again: nothing changed")
+        theirs = ", ".join(name for name in event.changed if name in SERVER_SETTINGS)
+        if not ours and not theirs:
+            self._log(Level.INFO, "settings read again: nothing changed that servers use")
         if ours:
             self._log(Level.INFO, f"settings read again: {ours} changed; that waits for the next start of the spawner")
         if theirs:

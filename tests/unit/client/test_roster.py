@@ -39,6 +39,14 @@ def roster() -> Roster:
     return roster
 
 
+def test_one_that_is_there_and_does_not_let_us_in_is_refused(roster: Roster) -> None:
+    roster.fell_silent(PLACE, "your key is not admitted there", 1.0, refused=True)
+    row = only_row(roster)
+    assert (row.state, row.reason, row.answers) == ("refused", "your key is not admitted there", False)
+    roster.fell_silent(PLACE, REASON, 2.0)
+    assert only_row(roster).state == "no answer"
+
+
 def only_row(roster: Roster, now: float = 10.0) -> Row:
     (row,) = roster.rows(now)
     return row

@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from dr.errors import BadInput
-from dr.protocol.address import IpcAddress, TcpAddress, parse_address, with_port
+from dr.protocol.address import (
+    IpcAddress,
+    ListenAddress,
+    TcpAddress,
+    parse_address,
+    parse_bind,
+    parse_listen,
+    with_port,
+)
 
 GOOD = {
     "node7": TcpAddress("node7"),
@@ -105,3 +113,56 @@ def test_a_host_without_a_port_means_all_its_servers(text: str, whole_host: bool
 )
 def test_another_port_of_the_same_host_is_named_like_it(endpoint: str, other: str | None) -> None:
     assert with_port(endpoint, 5) == other
+
+
+LISTEN = {
+    "tcp://127.0.0.1:20204": (ListenAddress("127.0.0.1", 20204), True, "tcp://127.0.0.1:20204"),
+    " localhost:0 ": (ListenAddress("127.0.0.1", 0), True, "tcp://127.0.0.1:0"),
+    "127.9.9.9:1": (ListenAddress("127.9.9.9", 1), True, "tcp://127.9.9.9:1"),
+    "[::1]:65535": (ListenAddress("::1", 65535), True, "tcp://[::1]:65535"),
+    "*:20204": (ListenAddress("*", 20204), False, "tcp://*:20204"),
+    "0.0.0.0:20204": (ListenAddress("0.0.0.0", 20204), False, "tcp://0.0.0.0:20204"),
+    "[::]:0": (ListenAddress("::", 0), False, "tcp://[::]:0"),
+    "192.0.2.7:5": (ListenAddress("192.0.2.7", 5), False, "tcp://192.0.2.7:5"),
+    "[::ffff:127.0.0.1]:5": (ListenAddress("::ffff:7f00:1", 5), False, "tcp://[::ffff:7f00:1]:5"),
+}
+
+NOT_TO_LISTEN = {
+    "": "expected one address and port to listen on, HOST:PORT",
+    "127.0.0.1": "expected one address and port",
+    "::1": "expected one address and port",
+    "127.0.0.1:1-2": "expected one address and port",
+    "127.0.0.1:": "expected one address and port",
+    "127.0.0.1:65536": "expected a port from 1 to 65535, or 0 for any, found 65536",
+    "host.example:1": "localhost, or * for all interfaces, found 'host.example'",
+    "127.1:1": "expected an IP address of this machine",
+    "0:1": "expected an IP address of this machine",
+    "[]:1": "expected an IP address of this machine",
+    "ipc://gate": "expected an absolute path after ipc://",
+}
+
+
+@pytest.mark.parametrize("text", LISTEN)
+def test_a_place_to_listen_is_understood(text: str) -> None:
+    address, is_loopback, endpoint = LISTEN[text]
+    found = parse_listen(text)
+    assert isinstance(found, ListenAddress)
+    assert (found, found.is_loopback, found.endpoint()) == (address, is_loopback, endpoint)
+    assert found.endpoint(7).endswith(":7")
+
+
+def test_a_unix_socket_to_listen_on_is_understood() -> None:
+    assert parse_listen("ipc:///run/dr/gate") == IpcAddress("/run/dr/gate")
+
+
+@pytest.mark.parametrize("text", NOT_TO_LISTEN)
+def test_a_wrong_place_to_listen_is_named_with_what_was_expected(text: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_listen(text)
+    assert NOT_TO_LISTEN[text] in str(caught.value)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "host"), [("[::1]", "::1"), ("::", "::"), ("LOCALHOST.", "127.0.0.1"), ("*", "*")])
+def test_an_address_without_a_port_is_understood(text: str, host: str) -> None:
+    assert parse_bind(text, "--bind") == host

@@ -3,6 +3,7 @@
 import pytest
 import zmq
 
+from dr.keys.security import Security
 from dr.protocol.messages import Pong
 from workers.server import gate as module
 from workers.server.events import PeerUnreachable
@@ -21,7 +22,7 @@ def gate(tmp_path, monkeypatch):
     folder = tmp_path / "private"
     folder.mkdir(mode=0o700)
     context = zmq.Context()
-    gate = Gate(context, f"ipc://{folder}/gate")
+    gate = Gate(context, f"ipc://{folder}/gate", Security())
     monkeypatch.setattr(Gate, "_push", full)
     yield gate
     gate.close()

@@ -12,12 +12,22 @@ from workers.server.events import RestartRequested, StopRequested
 from workers.server.orders import Orders
 
 WAIT_S = 30
+NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
 def heard(orders: Orders) -> list[StopRequested | RestartRequested]:
     ready, _, _ = select.select(orders.sources(), [], [], WAIT_S)
     assert ready
     return orders.hear(ready)
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """What this process does with its signals stays as it was."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -29,7 +39,7 @@ def orders():
 
 
 def test_each_signal_is_one_order_and_their_order_stays(orders):
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+    for number in NUMBERS:
         os.kill(os.getpid(), number)
     events = []
     while len(events) < 3:
@@ -59,6 +69,14 @@ def test_a_server_without_a_spawner_leaves_sighup_alone():
     orders = Orders(restarts=False)
     with orders.signals():
         assert signal.getsignal(signal.SIGHUP) == before
-        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert callable(signal.getsignal(signal.SIGTERM))
     orders.close()
+
+
+def test_a_signal_that_comes_when_the_server_is_leaving_changes_nothing():
+    orders = Orders(restarts=True)
+    with orders.signals():
+        pass
+    orders.close()
+    for number in NUMBERS:
+        os.kill(os.getpid(), number)

@@ -66,3 +66,31 @@ def test_the_end_of_an_abandoned_preparation_is_no_failure_of_the_frame_that_has
     preparer.prepare(job)
     engine.may_end.set()
     assert next_event(preparer) == ScenePrepared(1)
+
+
+def test_a_long_warm_up_is_told_in_two_lines_of_the_log(engine, caplog):
+    engine.warm_up = lambda say: [say(f"compiling kernels: {step} of 100") for step in range(100)]
+    assert warm_up_log(engine, caplog) == [
+        ("INFO", "not ready yet: compiling kernels: 0 of 100"),
+        ("INFO", "the kernels are ready"),
+    ]
+
+
+def test_a_machine_that_cannot_render_says_so_in_the_log(engine, caplog):
+    def refuse(say):
+        raise DrError("this CPU lacks fma")
+
+    engine.warm_up = refuse
+    assert warm_up_log(engine, caplog) == [("ERROR", "this machine cannot render: this CPU lacks fma")]
+
+
+def warm_up_log(engine, caplog):
+    caplog.set_level("INFO")
+    context = zmq.Context()
+    inside = Inside(context)
+    preparer = Preparer(engine, Shelf(), inside)
+    preparer.threads[0].join(WAIT_S)
+    assert preparer.close()
+    inside.close()
+    context.term()
+    return [(record.levelname, record.getMessage()) for record in caplog.records]

@@ -15,6 +15,7 @@ from dr.protocol.messages import (
     Ping,
     Pong,
     ServerStatus,
+    Tile,
     Welcome,
 )
 from tests.support.serving import (
@@ -47,11 +48,13 @@ from workers.server.events import (
     BucketStopped,
     MessageArrived,
     MessageRefused,
+    PeerRevoked,
     PeerUnreachable,
     RestartRequested,
     StopRequested,
     TileRendered,
 )
+from workers.server.state import RECEIPT_S
 from workers.server.words import RESTART_STATUS
 from workers.server.work import Limits
 
@@ -165,6 +168,23 @@ def test_the_queue_of_waiters_is_bounded():
     assert list(state.waiters) == [OTHER]
 
 
+def test_a_server_without_a_queue_is_had_by_who_need_not_wait():
+    state = fresh_state(limits=Limits(waiters=0))
+    lease = take_lease(state)
+    (error,) = said(state.handle(MessageArrived(OTHER, hello()), 0.0), ErrorMessage, OTHER)
+    assert error.code == "queue"
+    state.handle(MessageArrived(CLIENT, Bye(lease=lease)), 0.1)
+    assert take_lease(state, OTHER)
+
+
+def test_a_full_queue_does_not_keep_the_holder_from_its_lease():
+    state = fresh_state(limits=Limits(waiters=1))
+    lease = take_lease(state)
+    state.handle(MessageArrived(OTHER, hello()), 0.0)
+    assert said(state.handle(MessageArrived(CLIENT, hello()), 0.1), Grant) == [Grant(lease=lease, threads=2)]
+    assert not said(state.handle(MessageArrived(OTHER, hello()), 0.1), ErrorMessage, OTHER), "it waits already"
+
+
 def test_silence_of_three_seconds_ends_the_lease():
     state = fresh_state()
     lease = take_lease(state)
@@ -238,6 +258,79 @@ def test_whoever_breaks_the_protocol_loses_what_it_holds():
     assert len(said(commands, Grant, OTHER)) == 1
 
 
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+
+def arrived(peer, message, key):
+    return MessageArrived(peer, message, (), key)
+
+
+def test_the_keys_of_holder_and_waiters_are_known():
+    state = fresh_state()
+    assert state.clients() == {}
+    for peer, key in ((CLIENT, "key of ada"), (OTHER, "key of bob"), (THIRD, "")):
+        state.handle(arrived(peer, hello(), key), 0.0)
+    assert state.clients() == {CLIENT: "key of ada", OTHER: "key of bob", THIRD: ""}
+    state.handle(PeerUnreachable(CLIENT), 0.1)
+    assert state.clients() == {OTHER: "key of bob", THIRD: ""}
+    assert state.holder.peer == OTHER
+
+
+def test_a_revoked_holder_loses_its_lease_to_the_next_and_hears_why():
+    state = fresh_state(threads=1)
+    state.handle(arrived(CLIENT, hello(), "KEY"), 0.0)
+    lease = state.holder.lease
+    state.handle(arrived(OTHER, hello(), "another"), 0.0)
+    manifest = manifest_of({"scene.json": b"{}"})
+    state.handle(arrived(CLIENT, setup_of(lease, manifest), "KEY"), 0.1)
+    commands = state.handle(PeerRevoked(CLIENT, "KEY"), 0.2)
+    assert said(commands, ErrorMessage) == [
+        ErrorMessage(code="key", text="your key was revoked; ask for `dr keys authorize NAME 'KEY'`")
+    ]
+    assert DropFrame(1) in commands
+    assert commands.index(ForgetPeer(CLIENT)) < commands.index(Send(CLIENT, said(commands, ErrorMessage)[0]))
+    assert len(said(commands, Grant, OTHER)) == 1
+    assert "lease ended after 0 buckets: its key was revoked" in lines(commands)
+
+
+def test_a_revoked_waiter_leaves_the_queue():
+    state = fresh_state()
+    take_lease(state)
+    state.handle(arrived(OTHER, hello(), "KEY"), 0.0)
+    (error,) = said(state.handle(PeerRevoked(OTHER, "KEY"), 0.1), ErrorMessage, OTHER)
+    assert error.code == "key"
+    assert not state.waiters
+    assert state.holder.peer == CLIENT
+
+
+def test_a_revoked_stranger_hears_why_and_disturbs_nobody():
+    state = fresh_state()
+    take_lease(state)
+    commands = state.handle(PeerRevoked(OTHER, "KEY"), 0.1)
+    assert [error.code for error in said(commands, ErrorMessage, OTHER)] == ["key"]
+    assert len(commands) == 1
+
+
+@pytest.mark.parametrize("message", [hello(), Ping(n=1)])
+def test_another_key_with_the_routing_id_of_the_holder_inherits_nothing(message):
+    """The holder's connection is gone, which nobody has noticed yet."""
+    state = fresh_state()
+    state.handle(arrived(CLIENT, hello(), "key of ada"), 0.0)
+    lease = state.holder.lease
+    commands = state.handle(arrived(CLIENT, message, "key of bob"), 0.1)
+    assert lease not in [grant.lease for grant in said(commands, Grant)]
+    assert state.clients() == ({CLIENT: "key of bob"} if isinstance(message, type(hello())) else {})
+
+
+def test_another_key_with_the_routing_id_of_a_waiter_waits_behind_the_others():
+    state = fresh_state()
+    take_lease(state)
+    for peer, key in ((OTHER, "key of ada"), (THIRD, "key of eve"), (OTHER, "key of bob")):
+        commands = state.handle(arrived(peer, hello(), key), 0.1)
+    assert said(commands, Welcome, OTHER)[0].queue_pos == 2
+    assert list(state.waiters) == [THIRD, OTHER]
+
+
 def test_a_stranger_that_breaks_the_protocol_disturbs_nobody():
     state = fresh_state()
     lease = take_lease(state)
@@ -293,15 +386,37 @@ def test_a_server_that_must_go_at_once_says_so_and_goes(orders):
     assert state.handle(StopRequested("SIGTERM"), 1.1) == []
 
 
-def test_what_waits_for_a_slow_client_is_not_dropped_when_the_server_leaves():
-    state = fresh_state(threads=1)
+def render_while_stopping(state):
+    """A bucket that runs when the server is told to stop, at 1.0, and is done at 1.5."""
     lease = take_lease(state)
     make_ready(state, lease)
     (order,) = [c for c in send_buckets(state, lease, bucket_work(1)) if isinstance(c, RenderBucket)]
-    state.handle(StopRequested("SIGTERM"), 1.0)
+    assert not ends(state.handle(StopRequested("SIGTERM"), 1.0))
     commands = state.handle(TileRendered(order.thread, 1, order.bucket, 0.1, (b"pixels",)), 1.5)
-    assert Exit(0) in commands
-    assert ForgetPeer(CLIENT) not in commands
+    assert len(said(commands, Tile)) == 1
+    assert not ends(commands)
+    return lease
+
+
+def test_a_stopping_server_stays_until_its_last_tile_has_had_time_to_arrive():
+    state = fresh_state(threads=1, limits=Limits(dead_s=100.0))
+    render_while_stopping(state)
+    assert not ends(state.tick(1.5 + 0.99 * RECEIPT_S))
+    commands = state.tick(1.5 + RECEIPT_S)
+    assert ends(commands) == [Exit(0)]
+    assert ForgetPeer(CLIENT) not in commands, "what waits for a slow client is still sent"
+
+
+def test_a_client_that_says_bye_has_its_last_tile():
+    state = fresh_state(threads=1)
+    lease = render_while_stopping(state)
+    assert ends(state.handle(MessageArrived(CLIENT, Bye(lease=lease)), 1.6)) == [Exit(0)]
+
+
+def test_the_way_of_the_last_tile_does_not_keep_a_server_longer_than_it_may_drain():
+    state = fresh_state(threads=1, limits=Limits(drain_s=0.6))
+    render_while_stopping(state)
+    assert ends(state.tick(1.6)) == [Exit(0)]
 
 
 # -- what the parent hears ----------------------------------------------------------------------------------------

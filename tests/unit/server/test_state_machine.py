@@ -41,6 +41,7 @@ from workers.server.events import (
     ManifestOpened,
     MessageArrived,
     MessageRefused,
+    PeerRevoked,
     PeerUnreachable,
     PreparationFailed,
     RestartRequested,
@@ -250,13 +251,16 @@ class Server(RuleBasedStateMachine):
         for peer in PEERS:
             self.say(peer, Ping(n=1))
 
-    @rule(peer=peers, how=st.sampled_from(["bye", "nonsense", "vanish", "silence"]))
+    @rule(peer=peers, how=st.sampled_from(["bye", "nonsense", "revoked", "vanish", "silence"]))
     def something_ends(self, peer, how):
         """One rule for all that costs a lease, so that most runs get far."""
         if how == "bye":
             self.say(peer, Bye(lease=self.lease(peer)))
         elif how == "nonsense":
             self.do(MessageRefused(peer, "nonsense"))
+        elif how == "revoked":
+            self.do(PeerRevoked(peer, "key"))
+            assert peer not in self.state.clients()
         elif how == "vanish":
             self.do(PeerUnreachable(peer))
         else:
@@ -344,6 +348,7 @@ class Server(RuleBasedStateMachine):
         for thread, job in list(self.jobs.items()):
             self.jobs.pop(thread)
             self.do(TileRendered(thread, job.epoch, job.bucket, 0.1))
+        assert self.exit_status is not None or not (self.stopping or self.restart_due)
         assert self.state.holder is None
         assert not self.state.work.frames
         assert sorted(self.state.work.idle) == [0, 1]

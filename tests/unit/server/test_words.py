@@ -15,6 +15,7 @@ NUMBERS = st.lists(st.integers(0, 65535), max_size=9, unique=True).map(tuple)
 OPTIONS = st.builds(
     ServeOptions,
     endpoint=st.none() | st.just("ipc:///run/dr/1"),
+    bind=st.sampled_from(["", "*", "::1"]),
     port=st.integers(0, 65535),
     engine=st.sampled_from(EngineKind),
     threads=st.none() | st.integers(1, 4096),
@@ -25,6 +26,8 @@ OPTIONS = st.builds(
     announce=st.integers(0, 65535),
     siblings=NUMBERS,
     supervised=st.booleans(),
+    dial=st.lists(st.sampled_from(["desk:20300", "[::1]:1", "--odd"]), max_size=3).map(tuple),
+    insecure=st.booleans(),
     parent_pid=st.none() | st.integers(1, 1 << 22),
 )
 

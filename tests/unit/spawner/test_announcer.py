@@ -18,13 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from dr.errors import BadInput, Refused
+from dr.keys.security import Security
 from dr.protocol.envelope import TOPIC, split_announcement
 from dr.protocol.messages import Announcement, Availability
 from tests.support.spawner import Subscriber, free_ports
+from workers.server.door import door_to
 from workers.spawner.announcer import MAX_FRAME_BYTES, MAX_STRANGE, RESEND_S, TRIES, Announcer, candidates
 from workers.spawner.host import host_id
 
 DEADLINE_S = 30
+LOOPBACK = door_to("127.0.0.1", Security())
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def context() -> Iterator[zmq.Context[Any]]:
 
 @pytest.fixture
 def announcer(context: zmq.Context[Any]) -> Iterator[Announcer]:
-    announcer = Announcer(zmq.Poller(), context, "127.0.0.1", free_ports(1)[0], range(20204, 20212))
+    announcer = Announcer(zmq.Poller(), context, LOOPBACK, free_ports(1)[0], range(20204, 20212))
     yield announcer
     announcer.close()
 
@@ -153,7 +156,7 @@ def test_a_subscription_to_other_things_is_no_reason_to_send(announcer: Announce
 
 @pytest.mark.parametrize("bind", ["localhost", "127.0.0.1", "127.0.0.2", "[::1]", "::1"])
 def test_any_loopback_address_may_be_bound(context: zmq.Context[Any], bind: str) -> None:
-    announcer = Announcer(zmq.Poller(), context, bind, free_ports(1)[0], ())
+    announcer = Announcer(zmq.Poller(), context, door_to(bind, Security()), free_ports(1)[0], ())
     announcer.publish(value(20204))
     with Subscriber(announcer.port, host={"localhost": "127.0.0.1", "::1": "[::1]"}.get(bind, bind)) as subscriber:
         hear(announcer, subscriber, 1)
@@ -163,13 +166,13 @@ def test_any_loopback_address_may_be_bound(context: zmq.Context[Any], bind: str)
 @pytest.mark.parametrize("bind", ["0.0.0.0", "192.0.2.1", "::", "example.com", "*"])
 def test_other_machines_hear_nothing_without_keys(context: zmq.Context[Any], bind: str) -> None:
     with pytest.raises((Refused, BadInput)):
-        Announcer(zmq.Poller(), context, bind, 20205, ())
+        Announcer(zmq.Poller(), context, door_to(bind, Security()), 20205, ())
 
 
 def test_a_taken_port_moves_the_announcer_to_the_next_that_no_server_owns(context: zmq.Context[Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
-        announcer = Announcer(zmq.Poller(), context, "127.0.0.1", taken, (taken + 1,))
+        announcer = Announcer(zmq.Poller(), context, LOOPBACK, taken, (taken + 1,))
         assert taken + 1 < announcer.port <= taken + 1 + TRIES
         announcer.close()
 
@@ -181,7 +184,7 @@ def test_a_host_without_a_free_port_is_one_clear_line(
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(BadInput, match=f"expected a free port among {port} to {port}; choose another"):
-            Announcer(zmq.Poller(), context, "127.0.0.1", port, ())
+            Announcer(zmq.Poller(), context, LOOPBACK, port, ())
 
 
 @given(wanted=some.integers(1, 65535), ports=some.sets(some.integers(1, 65535), max_size=200))

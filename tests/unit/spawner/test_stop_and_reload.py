@@ -134,8 +134,10 @@ def test_a_reload_reads_the_settings_again():
     assert listening().handle(ReloadRequested(), 1.0) == [RereadSettings()]
 
 
-def test_settings_that_stayed_the_same_restart_nobody():
-    assert listening().handle(SettingsRead(()), 1.0) == [Log(Level.INFO, "settings read again: nothing changed")]
+@pytest.mark.parametrize("changed", [(), ("bucket_size", "ping_s")])
+def test_settings_that_stayed_the_same_or_are_a_clients_restart_nobody(changed):
+    text = "settings read again: nothing changed that servers use"
+    assert listening().handle(SettingsRead(changed), 1.0) == [Log(Level.INFO, text)]
 
 
 def test_changed_settings_are_named_and_every_server_is_asked_to_restart():
