@@ -201,7 +201,7 @@ def test_without_a_handler_nobody_enters(scene: Scene) -> None:
     client = scene.client(GUEST, server.listen())
     scene.wait(lambda: server.handshakes)
     assert names(server) == [FAILED]
-    assert client.handshakes == []  # it hears nothing until the handshake timer ends
+    assert set(names(client)) <= {FAILED}  # it hears nothing until the handshake timer ends, or that it failed
     assert server.heard == []
 
 
