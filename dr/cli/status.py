@@ -14,13 +14,14 @@ import typer
 
 from dr.cli import COMPLETE, INCOMPLETE, REFUSED, say
 from dr.cli.options import Insecure, SettingsFile
+from dr.errors import BadInput
 from dr.settings import load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
     from dr.client.roster import Row
-    from dr.client.targets import Target
+    from dr.client.targets import RunningSpawner, Target
 
 EXAMPLES = """\
 Examples:
@@ -86,13 +87,25 @@ def status(
     security = load_security(os.environ, insecure)
     if insecure:
         say(WARNING, COMPLETE)
-    targets = find_targets(hosts or (), values, security)
+    targets = find_targets(hosts or (), values, security, () if hosts else _spawners())
     if watch:
         return _watch(watch_farm(targets, values, seconds or FOREVER_S, security), json)
     rows = ask_farm(targets, values, seconds or LISTEN_S, security)
     statuses = [_judge(target, rows) for target in targets]
     _print(rows, json)
     return max(statuses)
+
+
+def _spawners() -> list[RunningSpawner]:
+    """Those of this user that run here, as far as that can be known."""
+    from dr.client.targets import RunningSpawner
+    from workers.spawner.registry import running
+
+    try:
+        found = running()
+    except (BadInput, OSError):  # a user without a folder has none
+        return []
+    return [RunningSpawner(ports=each.ports, announce=each.announce, bind=each.bind) for each in found]
 
 
 def _judge(target: Target, rows: Sequence[Row]) -> int:

@@ -100,6 +100,10 @@ class Roster:
         if server := self._know(place, now, guessed):
             server.name = server.name or name
 
+    def guessed(self, place: Place, now: float) -> None:
+        """A gate may listen there; a guess of ours, which is shown when it turns out to be right."""
+        self._know(place, now, guessed=True)
+
     def announcer_named(self, place: Place) -> None:
         """A spawner may announce its servers there."""
         if sum(known.host == place.host for known in self._announcers) < MAX_ANNOUNCERS:
@@ -161,16 +165,30 @@ class Roster:
         return self._announcers.keys()
 
     def rows(self, now: float) -> list[Row]:
-        """One per server, by host and port. A guess that nobody answered counts only where nothing else is known."""
-        wrong = {place for place, server in self._servers.items() if _is_idle_guess(server)}
-        hosts = {place.host for place in self._servers.keys() - wrong}
-        shown = [place for place in self._servers if place not in wrong or place.host not in hosts]
-        rows = [_row(place, self._name(place), self._servers[place], now) for place in shown]
+        """One per server, by host and port. Of each host the guesses count that are as good as its best one."""
+        best: dict[str, tuple[bool, bool, bool]] = {}
+        for place, server in self._servers.items():
+            best[place.host] = max(best.get(place.host, _NOTHING), _certainty(server))
+        shown = [
+            (place, server)
+            for place, server in self._servers.items()
+            if not _is_idle_guess(server) or _certainty(server) == best[place.host]
+        ]
+        rows = [_row(place, self._name(place), server, now) for place, server in shown]
         return sorted(rows, key=lambda row: (_natural(row.host), row.address, row.port))
 
 
 def _is_idle_guess(server: _Server) -> bool:
     return server.guessed and server.welcome is None
+
+
+_NOTHING = (False, False, False)
+
+
+def _certainty(server: _Server) -> tuple[bool, bool, bool]:
+    """How much speaks for a server: it is no wrong guess; somebody is there who refuses us; the user named its host."""
+    refused = server.silence is not None and server.silence.said.refused
+    return not _is_idle_guess(server), refused and _is_idle_guess(server), server.name != ""
 
 
 def _row(place: Place, name: str, server: _Server, now: float) -> Row:

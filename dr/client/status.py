@@ -150,6 +150,11 @@ class Inquiry:
             self.roster.named(place, target.name or place.host, now, guessed=target.bare)
             if target.bare:
                 self.roster.announcer_named(Place(place.host, announce_port))
+                self.roster.guessed(Place(place.host, announce_port), now)  # a server may have it instead
+        for place in target.sure:
+            self.roster.named(place, target.name or place.host, now)
+        for announcer in target.announcers:
+            self.roster.announcer_named(announcer)
         if target.trouble:
             nowhere = Place(target.name, 0)
             self._met.add(nowhere)  # it cannot be dialled

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dr.client.addresses import NO_KEYS, Servers, resolve_servers, saved_words
 from dr.client.roster import Place, Row
+from dr.errors import Refused
 from dr.keys.security import Security
-from dr.protocol.address import TcpAddress, parse_address
+from dr.protocol.address import EVERY_INTERFACE, TcpAddress, parse_address, parse_bind
 from dr.settings import Settings
 
 THIS_MACHINE = "localhost"
+LOOPBACKS = {EVERY_INTERFACE: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # where all interfaces can be dialled
+
+
+class RunningSpawner(Struct, frozen=True, kw_only=True):
+    """A spawner of this user on this machine: the ports of its servers, where it announces, where all that listens."""
+
+    ports: tuple[int, ...]
+    announce: int
+    bind: str
 
 
 class Target(Struct, frozen=True):
     """What one word names. `bare`: a host alone; all its servers are meant, and its places are only guesses.
 
-    `trouble`: why there are no places.
+    `sure` and `announcers`: gates and announcers of that host that are no guesses. `trouble`: why there are no places.
     """
 
     text: str
@@ -26,6 +37,8 @@ class Target(Struct, frozen=True):
     name: str = ""  # of its host, to be shown; empty: its address
     bare: bool = False
     trouble: str = ""
+    sure: tuple[Place, ...] = ()
+    announcers: tuple[Place, ...] = ()
 
     def is_answered(self, rows: Iterable[Row]) -> bool:
         """Whether one of the servers meant by it answers."""
@@ -33,21 +46,23 @@ class Target(Struct, frozen=True):
 
     def pick(self, rows: Iterable[Row]) -> list[Row]:
         """Those of the servers meant by it."""
-        hosts = {place.host for place in self.places}
+        hosts = {place.host for place in (*self.places, *self.sure)}
         return [row for row in rows if self._means(row, hosts)]
 
     def _means(self, row: Row, hosts: Collection[str]) -> bool:
         return row.address in hosts if self.bare else (row.address, row.port) in self.places
 
 
-def find_targets(texts: Iterable[str], settings: Settings, security: Security = NO_KEYS) -> tuple[Target, ...]:
-    """The targets that a user named, else the enabled servers of the settings, else this machine.
+def find_targets(
+    texts: Iterable[str], settings: Settings, security: Security = NO_KEYS, spawners: Sequence[RunningSpawner] = ()
+) -> tuple[Target, ...]:
+    """The targets that a user named, else the enabled servers of the settings, else this machine with its `spawners`.
 
     Raises BadInput and Refused like dr.client.addresses, and BadInput when not one name has an address.
     """
     named = dict.fromkeys(texts) or dict.fromkeys(saved_words(settings.servers))
     if not named:
-        return (_this_machine(settings, security),)
+        return (_add_spawners(_this_machine(settings, security), spawners, security),)
     servers = resolve_servers(named, security).require()
     return tuple(_make_target(text, servers) for text in named)
 
@@ -72,6 +87,24 @@ def _this_machine(settings: Settings, security: Security) -> Target:
     target = _make_target(THIS_MACHINE, resolve_servers([THIS_MACHINE], security).require())
     ours = Place(target.places[0].host, settings.port)
     return Target(target.text, tuple(dict.fromkeys((*target.places, ours))), target.name, bare=True)
+
+
+def _add_spawners(target: Target, spawners: Sequence[RunningSpawner], security: Security) -> Target:
+    """Those that keys of ours do not let us dial are named as a trouble."""
+    places: list[Place] = []
+    announcers: list[Place] = []
+    troubles: list[str] = []
+    for spawner in spawners:
+        bind = parse_bind(spawner.bind, "--bind")
+        host = LOOPBACKS.get(bind, bind)
+        try:
+            security.guard_dial(f"the spawner on {host}", TcpAddress(host).is_loopback)
+        except Refused as error:
+            troubles.append(str(error))
+            continue
+        places += [Place(host, port) for port in spawner.ports]
+        announcers.append(Place(host, spawner.announce))
+    return replace(target, sure=tuple(places), announcers=tuple(announcers), trouble="; ".join(troubles))
 
 
 def _place(endpoint: str) -> Place:

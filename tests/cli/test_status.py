@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 from select import select
@@ -24,7 +25,9 @@ from rich.console import Console
 from dr.cli import main
 from dr.cli.status import draw, show_bytes, summarise
 from dr.client.roster import Row
-from tests.support.farm import DEADLINE_S, ROOT, environment, serving
+from tests.support.farm import DEADLINE_S, ROOT, environment, serving, start_dr, wait_for_line
+from tests.support.spawner import free_ports
+from workers.spawner.registry import Registration
 
 KEYS = [
     *("host", "port", "address", "name", "answers", "state", "holder", "engine", "nodes", "threads", "cpu", "buckets"),
@@ -121,6 +124,60 @@ def test_without_words_and_settings_this_machine_is_asked(server, monkeypatch, c
     assert main(["status", "--json"]) == 0
     rows = {row["port"]: row for row in listed(capsys)}
     assert rows[int(server.partition(":")[2])]["host"] == "localhost"
+
+
+@contextmanager
+def spawned(folder: Path, servers: int, *words: object) -> Iterator[None]:
+    """`dr spawner WORDS` whose servers are all ready."""
+    with start_dr(folder, "spawner", *words) as process:
+        try:
+            for _ in range(servers):
+                wait_for_line(process, ": ready")
+            yield
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE_S)
+
+
+def ports_that_answer(capsys: pytest.CaptureFixture[str]) -> list[int]:
+    return sorted(row["port"] for row in listed(capsys) if row["answers"])
+
+
+def test_without_words_every_spawner_of_this_user_is_found_wherever_it_announces(tmp_path, capsys):
+    first, second = free_ports(2)
+    with spawned(tmp_path, 1, f"-port={first}"), spawned(tmp_path, 1, f"-port={second}"):
+        assert main(["status", "--json"]) == 0
+        assert ports_that_answer(capsys) == sorted([first, second])
+
+
+def test_a_server_that_owns_the_announce_port_is_found_by_its_host(tmp_path, monkeypatch, capsys):
+    """As with `-port=20205 --per-node 2`: nobody announces at the usual port, nobody serves at the other one."""
+    (port,) = free_ports(1)
+    monkeypatch.setenv("DR_ANNOUNCE_PORT", str(port))
+    with spawned(tmp_path, 2, f"-port={port}", "--per-node", "2"):
+        for words in ([], ["127.0.0.1"]):
+            assert main(["status", "--json", *words]) == 0
+            assert ports_that_answer(capsys) == [port, port + 1]
+
+
+def test_a_server_of_a_running_spawner_that_does_not_answer_is_shown(server, tmp_path, capsys):
+    port, silent, announce = int(server.partition(":")[2]), *free_ports(2)
+    entry = Registration((port, silent), announce, "127.0.0.1")
+    try:
+        assert main(["status", "--json"]) == 0
+    finally:
+        entry.close()
+    assert {row["port"]: row["state"] for row in listed(capsys)} == {port: "ready", silent: "no answer"}
+
+
+def test_a_spawner_that_only_a_key_reaches_is_a_line_and_hides_nobody(server, monkeypatch, capsys):
+    entry = Registration(tuple(free_ports(1)), *free_ports(1), "10.99.98.97")
+    monkeypatch.setenv("DR_PORT", server.partition(":")[2])
+    try:
+        assert main(["status"]) == 0
+    finally:
+        entry.close()
+    assert "localhost: the spawner on 10.99.98.97: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

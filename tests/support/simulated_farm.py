@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from dr.broker import commands, events
 from dr.broker.buckets import Order, cut_frame
-from dr.broker.fleet import Timers
+from dr.broker.fleet import Server, Timers
 from dr.broker.job import Frame
 from dr.broker.state import Broker
 from dr.protocol.messages import (
@@ -238,9 +238,17 @@ class SimulatedFarm:
     def _blame_loss(self, event: events.Event) -> None:
         """Whoever sees a server hang up cannot know that it lives, nor what it had let go of."""
         if isinstance(event, events.SendFailed) and self.links[event.peer].dials_in:
-            server = self.broker.fleet.peers.get(event.peer)
-            for bucket in server.running if server else ():
-                self.blames[bucket] = self.blames.get(bucket, 0) + 1
+            self._blame_running(self.broker.fleet.peers.get(event.peer))
+
+    def _blame_silence(self) -> None:
+        """Nor can who hears nothing, when nobody delivered what was said."""
+        for server in self.broker.fleet.peers.values():
+            if self.now >= server.heard + self.broker.fleet.timers.dead_s:
+                self._blame_running(server)
+
+    def _blame_running(self, server: Server | None) -> None:
+        for bucket in server.running if server else ():
+            self.blames[bucket] = self.blames.get(bucket, 0) + 1
 
     def pass_time(self, until: float) -> None:
         """Time passes, and every timer on the way runs out when it should."""
@@ -249,6 +257,7 @@ class SimulatedFarm:
             if deadline > until:
                 break
             self.now = max(self.now, deadline)
+            self._blame_silence()
             self._carry_out(self.broker.tick(self.now))
             self._tell_all()
         else:

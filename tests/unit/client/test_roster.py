@@ -265,3 +265,23 @@ def test_no_server_is_lost_and_each_row_makes_sense(chosen: list[Fact]) -> None:
         for row in rows:
             assert row.answers == (row.silent_s is None)
             assert not row.answers or (row.boot and row.state in ("ready", "busy", "draining"))
+
+
+OTHER = Place(HOST, 40000)
+
+
+@pytest.mark.parametrize(
+    ("named_refused", "other_refused", "shown"),
+    [(False, False, [PORT]), (True, False, [PORT]), (False, True, [OTHER.port]), (True, True, [PORT])],
+)
+def test_a_guess_of_ours_is_shown_only_where_somebody_there_refuses_us(
+    named_refused: bool, other_refused: bool, shown: list[int]
+) -> None:
+    roster = Roster()
+    roster.named(PLACE, "localhost", 0.0, guessed=True)
+    roster.guessed(OTHER, 0.0)
+    roster.fell_silent(PLACE, REASON, 1.0, refused=named_refused)
+    roster.fell_silent(OTHER, REASON, 1.0, refused=other_refused)
+    assert [row.port for row in roster.rows(2.0)] == shown
+    roster.welcomed(OTHER, welcome(), 3.0)
+    assert [row.port for row in roster.rows(4.0)] == [OTHER.port]
