@@ -31,8 +31,8 @@ check: $(STAMP)  ## format, lint, types, import arrows, fast tests: under a minu
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow and not data" tests/rooms tests/unit tests/wire
 
-test: $(STAMP)  ## the whole suite
-	$(BIN)/pytest
+test: $(STAMP)  ## the whole suite, in two processes
+	$(BIN)/pytest -n 2
 
 bench: $(STAMP)  ## kernels, scenes, broker, farm: ratios, with the machine named
 	$(BIN)/python -m bench.report
