@@ -1,7 +1,8 @@
 """Mends V-Ray's spelling of options before they are read: one dash, a bare `-numa`. Knows names, not meanings.
 
 A word is only ever changed into another spelling of itself; what no option can be is refused, because a word such as
-`-nmua=4` would else be read as the letters n, m, u and a.
+`-nmua=4` would else be read as the letters n, m, u and a; so is an option that is said twice, of which click would
+forget the first value.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from dr.errors import BadInput, closest
 
+LISTS = {"=A,B", "A,B", "=P,Q", "A,B,..."}  # how help shows an option that takes several values at once
 BARE = {"numa": "0"}  # options that may stand alone, and what they mean then
 
 
@@ -23,24 +25,38 @@ class Names(Struct, frozen=True):
     letters: frozenset[str] = frozenset()
     with_value: frozenset[str] = frozenset()  # those of them that take one
     commands: Mapping[str, Names] = {}
+    once: Mapping[str, str] = {}  # those that have one value, or one list of them: by what they are called in errors
+    lists: frozenset[str] = frozenset()  # those among the latter that take a list
+
+
+class _Said(Struct, frozen=True):
+    """An option with one value that the user wrote: its name, with how many dashes, and of which command."""
+
+    name: str
+    dashes: str
+    names: Names
 
 
 def read_names(command: Any) -> Names:
     """The names that a click command, or a group with all that is below it, goes by."""
     found = [param for param in command.params if param.param_type_name == "option"]
     spelt = {name for param in found for name in (*param.opts, *param.secondary_opts)}
+    single = [param for param in found if not (param.is_flag or param.count or param.multiple)]
     valued = {name for param in found if not (param.is_flag or param.count) for name in param.opts}
     return Names(
         options=frozenset(name[2:] for name in spelt if name.startswith("--")) | {"help"},
         letters=frozenset(name[1:] for name in spelt if not name.startswith("--")) | {"h"},
         with_value=frozenset(name.lstrip("-") for name in valued),
         commands={name: read_names(below) for name, below in getattr(command, "commands", {}).items()},
+        once={name.lstrip("-"): param.opts[0].lstrip("-") for param in single for name in param.opts},
+        lists=frozenset(param.opts[0].lstrip("-") for param in single if param.metavar in LISTS),
     )
 
 
 def mend_dashes(words: Sequence[str], names: Names) -> list[str]:
     """The words as click reads them. Values, arguments and what stands after `--` stay as they are."""
     done: list[str] = []
+    said: list[_Said] = []
     path = ["dr"]
     rest = list(words)
     while rest and rest[0] != "--":
@@ -51,9 +67,24 @@ def mend_dashes(words: Sequence[str], names: Names) -> list[str]:
             names = names.commands.get(word, names)
             continue
         done.append(_mend(word, rest[:1], names, path))
+        if name := names.once.get(_name(done[-1], names)):
+            said.append(_Said(name, "--" if word.startswith("--") else "-", names))
         if rest and _wants_value(done[-1], names):
             done.append(rest.pop(0))
+    _check_once(said)
     return done + rest
+
+
+def _check_once(said: Sequence[_Said]) -> None:
+    """Refuses an option that was said again, under whichever of its names. Each command has options of its own."""
+    for each in said:
+        times = sum(other.name == each.name and other.names is each.names for other in said)
+        if times > 1:
+            found = "twice" if times == 2 else f"{times} times"
+            plural = each.name if each.name.endswith("s") else f"{each.name}s"
+            several = f"several {plural} are written {each.dashes}{each.name}=A,B"
+            hint = several if each.name in each.names.lists else "leave one out"
+            raise BadInput(f"{each.dashes}{each.name}: expected once, found {found}; {hint}")
 
 
 def command_path(words: Sequence[str], names: Names) -> list[str]:
@@ -99,6 +130,13 @@ def _is_cluster(letters: str, names: Names) -> bool:
         if letter in names.with_value:
             return True
     return bool(letters)
+
+
+def _name(mended: str, names: Names) -> str:
+    """Of the option; of letters the one with a value."""
+    if mended.startswith("--"):
+        return mended[2:].partition("=")[0]
+    return next((letter for letter in mended[1:] if letter in names.with_value), "")
 
 
 def _wants_value(mended: str, names: Names) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -129,28 +130,56 @@ def _remarks(order: Order) -> list[str]:
 
 
 def _install(order: Order) -> int:
-    from workers.spawner.checks import check_ports, check_servers
-    from workers.spawner.registry import running
-    from workers.spawner.service import check_systemd, install_service, service_state, unit_path
+    from workers.spawner.service import check_systemd, install_service, unit_path, wait_settled
 
     system = order.service.system
     _check_root(system)
     check_systemd(system)
-    if not service_state(system).is_alive:
-        door = check_servers(order.plan.servers, order.security.bind(order.settings.values.bind), order.security)
-        check_ports(order.plan.servers, running(), door)
+    _check_ports(order)
     make_folders(order.service.writable, order.account)
     if notice := install_service(order.service):
         say(notice, COMPLETE)
+    journal = f"journalctl {'' if system else '--user '}-u dr-spawner"
+    state = wait_settled(system)
+    if state.active != "active":
+        print(f"installed {unit_path(system)}")
+        found = state.active or "nothing"
+        return say(f"the service does not run: expected active, found {found}; {journal} -n 20 shows why", INCOMPLETE)
     ports = ", ".join(str(server.port) for server in order.plan.servers)
     print(f"installed {unit_path(system)}; it runs as {order.account.name}, with servers on {ports}")
-    user = "" if system else "--user "
-    print(
-        f"how it does: dr spawner status, journalctl {user}-u dr-spawner, {order.service.environment['DR_LOG_FOLDER']}"
-    )
+    print(f"how it does: dr spawner status, {journal}, {order.service.environment['DR_LOG_FOLDER']}")
     if not system and not (LINGER / order.account.name).exists():
         print(f"it starts when {order.account.name} logs in; `loginctl enable-linger` makes that at boot")
     return COMPLETE
+
+
+def _check_ports(order: Order) -> None:
+    """Raises BadInput for a port that somebody else has than the service as it runs now, which will give its back."""
+    from workers.spawner.checks import check_ports, check_servers
+    from workers.spawner.registry import running
+    from workers.spawner.service import main_process
+
+    servers = order.plan.servers
+    door = check_servers(servers, order.security.bind(order.settings.values.bind), order.security)
+    old = main_process(order.service.system)
+    own = _ports_of(old)
+    others = [each for each in running() if each.pid != old]
+    check_ports([server for server in servers if server.port not in own], others, door)
+
+
+def _ports_of(pid: int) -> set[int]:
+    """Where a process, and whatever it started, listens; nothing where there is none."""
+    import psutil
+
+    found: set[int] = set()
+    if not pid:
+        return found
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            sockets = each.net_connections("tcp")
+            found |= {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN}
+    return found
 
 
 def _is_root() -> bool:

@@ -12,6 +12,7 @@ import typer
 from dr.cli import COMPLETE, INCOMPLETE, say
 from dr.cli import spawner_options as o
 from dr.cli.options import Dial, Insecure, SettingsFile
+from dr.cli.tables import make_console, print_lines
 from dr.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def stop(
         return say(
             f"-port={port}: no spawner of this user has this port; running: {_list(found) or 'none'}", INCOMPLETE
         )
-    return _stop_services()
+    return _stop_services(every)
 
 
 def _stop_one(spawner: RunningSpawner) -> bool:
@@ -150,11 +151,14 @@ def _stop_one(spawner: RunningSpawner) -> bool:
     return False
 
 
-def _stop_services() -> int:
+def _stop_services(every: bool) -> int:
     """A service of another account, or one that waits to be started again, is systemd's to stop."""
     from workers.spawner.service import UNIT, service_state, systemctl
 
     systems = [system for system in (True, False) if service_state(system).is_alive]
+    if len(systems) > 1 and not every:
+        one = f"systemctl stop {UNIT} or systemctl --user stop {UNIT}"
+        raise BadInput(f"2 services run: the system's and this user's; stop one with {one}, or both with --all")
     for system in systems:
         systemctl(system, "stop", UNIT)
         print(f"stopped the service {UNIT}")
@@ -181,7 +185,6 @@ def _check_nothing_before(command: str, is_given: bool) -> int:
 
 
 def _print_table(plan: Plan) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -194,4 +197,4 @@ def _print_table(plan: Plan) -> None:
     for i, server in enumerate(plan.servers):
         ranges = format_ranges(server.nodes), format_ranges(server.cpus)
         table.add_row(*map(Text, (str(i + 1), *ranges, str(len(server.cpus)), str(server.port), server.engine)))
-    Console(highlight=False).print(table)
+    print_lines(make_console(), table)

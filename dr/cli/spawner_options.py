@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 from msgspec import Struct
 
-from dr.cli.words import parse_engine, parse_nodes, parse_numa, parse_ports
+from dr.cli.words import parse_engine, parse_nodes, parse_numa, parse_per_node, parse_ports
 from dr.protocol.messages import EngineKind
 from dr.settings import LoadedSettings, load_settings
 
@@ -42,7 +42,7 @@ Engine: TypeAlias = Annotated[
     str | None, _option(PLACE, "production (finished pictures) or rt (interactive, not there yet).", metavar="=ENGINE")
 ]
 PerNode: TypeAlias = Annotated[
-    int | None, _option(PLACE, "Servers on each node; they divide its CPUs.", "--per-node", metavar="N")
+    str | None, _option(PLACE, "Servers on each node; they divide its CPUs.", "--per-node", metavar="N")
 ]
 Bind: TypeAlias = Annotated[
     str | None,
@@ -63,7 +63,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     node: str | None = None
     port: str | None = None
     engine: str | None = None
-    per_node: int | None = None
+    per_node: str | None = None
     bind: str | None = None
     settings: Path | None = None
     sysfs: Path | None = None
@@ -101,7 +101,7 @@ def plan_servers(wanted: Wanted, loaded: LoadedSettings, only_show: bool = False
         numa=None if wanted.numa is None else parse_numa(wanted.numa),
         nodes=None if wanted.node is None else parse_nodes(wanted.node),
         ports=_ports(wanted, loaded),
-        per_node=wanted.per_node,
+        per_node=None if wanted.per_node is None else parse_per_node(wanted.per_node),
         engine=EngineKind.PRODUCTION if wanted.engine is None else parse_engine(wanted.engine),
         announce=loaded.values.announce_port,
     )

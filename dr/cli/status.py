@@ -14,11 +14,12 @@ import typer
 
 from dr.cli import COMPLETE, INCOMPLETE, REFUSED, say
 from dr.cli.options import Insecure, SettingsFile
+from dr.cli.tables import make_console, print_lines
 from dr.errors import BadInput
 from dr.settings import load_settings
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Group
 
     from dr.client.roster import Row
     from dr.client.targets import RunningSpawner, Target
@@ -36,7 +37,6 @@ dr status --json --seconds 5
 LISTEN_S = 1.0
 FOREVER_S = float("inf")
 NARROW = 100  # terminals with fewer columns than that get a closer table
-WIDE = 10_000  # columns where there is no terminal: no line is broken
 STYLES = {
     "ready": "green",
     "busy": "yellow",
@@ -140,7 +140,7 @@ def _watch(watching: Iterable[list[Row]], json: bool) -> int:
 def _watch_live(watching: Iterable[list[Row]]) -> None:
     from rich.live import Live
 
-    console = _console()
+    console = make_console()
     with Live(console=console, auto_refresh=False) as live:
         for rows in watching:
             live.update(draw(rows, console.width, ages=True), refresh=True)
@@ -172,16 +172,8 @@ def _print(rows: Sequence[Row], json: bool) -> None:
 
         print(msgspec.json.encode(rows).decode(), flush=True)
         return
-    console = _console()
-    with console.capture() as drawn:
-        console.print(draw(rows, console.width))
-    print("\n".join(line.rstrip() for line in drawn.get().splitlines()), flush=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = make_console()
+    print_lines(console, draw(rows, console.width))
 
 
 def draw(rows: Sequence[Row], width: int, ages: bool = False) -> Group:

@@ -55,6 +55,13 @@ def parse_numa(text: str) -> int:
     return int(text)
 
 
+def parse_per_node(text: str) -> int:
+    """How many servers on each node."""
+    if not _COUNT.fullmatch(text):
+        raise BadInput(f"--per-node: expected a number such as 2, found {text!r}")
+    return int(text)
+
+
 def parse_nodes(text: str) -> tuple[int, ...]:
     """`3,5,6` or `0-3,8`, in that order."""
     return _parse_list(text, "-node", "nodes such as 3,5,6 or 0-3,8")

@@ -11,6 +11,8 @@ from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from dr.client.terminal import TerminalHandler
+
 KEPT = 50  # log files of one kind; older ones are deleted
 ROTATED_BYTES = 5_000_000  # a log that goes on for months begins a new file then,
 ROTATED_KEPT = 4  # and keeps so many old ones
@@ -91,7 +93,7 @@ class _Rotating(RotatingFileHandler):
 
 
 def _stderr(style: logging.Formatter) -> logging.Handler:
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = TerminalHandler(sys.stderr)
     terminal.addFilter(lambda record: record.exc_info is None)  # the command line tells errors in its own words
     terminal.setFormatter(style)
     return terminal

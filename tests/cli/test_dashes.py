@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dr.cli import main
 from dr.cli.dashes import Names, command_path, mend_dashes
 from dr.errors import BadInput
 
@@ -112,3 +115,45 @@ def test_mending_twice_changes_nothing_more(words: list[str]) -> None:
 )
 def test_the_command_is_known_by_its_path(words: str, path: str) -> None:
     assert command_path(words.split(), DR) == path.split()
+
+
+@pytest.fixture
+def _user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without settings, whose logs are thrown away."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+
+@pytest.mark.usefixtures("_user")
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("spawner -port=31100 -ports=31101", "-port: expected once, found twice; several ports are written -port=A,B"),
+        (
+            "spawner --port 1 --port 2 --plan",
+            "--port: expected once, found twice; several ports are written --port=A,B",
+        ),
+        ("spawner -node=1 -node=2 -node=3", "-node: expected once, found 3 times; several nodes are written -node=A,B"),
+        ("spawner -numa=1 -numa=2", "-numa: expected once, found twice; leave one out"),
+        ("spawner -numa --numa=2", "-numa: expected once, found twice; leave one out"),
+        ("spawner stop -port=1 -port=2", "-port: expected once, found twice; leave one out"),
+        ("spawner install -port=1 -ports=2", "-port: expected once, found twice; several ports are written -port=A,B"),
+        ("serve -node=1 --node 2", "-node: expected once, found twice; several nodes are written -node=A,B"),
+        ("render a.glb --samples 1 -samples=2", "--samples: expected once, found twice; leave one out"),
+        ("status --seconds 1 --seconds=2", "--seconds: expected once, found twice; leave one out"),
+    ],
+)
+def test_an_option_with_one_value_is_refused_when_it_is_said_again(
+    words: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real options: click would take the last one and forget the others without a word."""
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == f"dr: {error}\n"
+
+
+@pytest.mark.usefixtures("_user")
+def test_an_option_that_may_repeat_and_a_flag_may_be_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "render none.glb -o a.exr -o b.png --output c.png --server 127.0.0.1:1 --server 127.0.0.1:2 -v -v --verbose"
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("dr: none.glb: there is no such file")
+    assert main(["spawner", "--plan", "--plan", "--dial", "127.0.0.1:1", "--dial", "127.0.0.1:2"]) == 0

@@ -22,6 +22,7 @@ from dr.keys.folder import key_places
 from tests.support.farm import environment, start_dr, wait_for_line
 from tests.support.spawner import free_ports
 from workers.spawner import service as systemd
+from workers.spawner.registry import Registration
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 NASTY = "a b%h$HOME;é"  # systemd takes no quotes and backslashes in paths of its own
@@ -35,6 +36,7 @@ def _user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SUDO_USER", "DR_FARM_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(systemd, "SYSTEM_UNITS", tmp_path / "etc")
+    monkeypatch.setattr(systemd, "SETTLE_S", 0.0)
     monkeypatch.setattr("dr.cli.service._is_root", lambda: True)
     monkeypatch.chdir(tmp_path)
 
@@ -49,17 +51,25 @@ class FakeSystemctl:
         script.write_text(f"""#!{shutil.which("sh")}
 cd '{folder}' || exit 99
 user=; for word in "$@"; do
-  case "$word" in --user) user='--user ';; --no-*) ;; *) verb=${{verb:-$word}}; words="$words $word";; esac
+  case "$word" in --user) user='--user ';; --no-*) ;; --property=*) verb=${{word#--property=}};;
+    *) verb=${{verb:-$word}}; words="$words $word";; esac
 done
 echo "$user${{words# }}" >> calls
 [ -e "$verb.out" ] && cat "$verb.out"
+[ -e "$verb.next" ] && mv "$verb.next" "$verb.out"
+[ "$verb" = restart ] && [ ! -e restart.fails ] && echo active > is-active.out
 [ -e "$verb.fails" ] || exit 0
 cat "$verb.fails" >&2; [ -e "$verb.once" ] && rm "$verb.fails"; exit 1
 """)
         script.chmod(0o755)
 
     def answer(self, verb: str, out: str) -> None:
+        """To a verb, or to `show` of a property. A successful `restart` makes the service active."""
         (self.folder / f"{verb}.out").write_text(out + "\n")
+
+    def answer_then(self, verb: str, out: str) -> None:
+        """The answer after the next one."""
+        (self.folder / f"{verb}.next").write_text(out + "\n")
 
     def refuse(self, verb: str, error: str, once: bool = False) -> None:
         (self.folder / f"{verb}.fails").write_text(error + "\n")
@@ -219,8 +229,43 @@ def test_a_taken_port_is_refused_unless_the_service_itself_has_it(
         unit.parent.mkdir(parents=True)
         unit.write_text("an older one")
         systemctl.answer("is-active", "active")
+        assert dr("install", "--user", f"-port={port}") == (status, "", err)
+        assert unit.read_text() == "an older one"
+        systemctl.answer("MainPID", str(os.getpid()))
         assert dr("install", "--user", f"-port={port}")[0] == 0
         assert unit.read_text() != "an older one"
+
+
+def test_a_port_of_another_spawner_is_refused_and_one_of_the_services_own_is_not(
+    systemctl: FakeSystemctl, tmp_path: Path, dr: Dr
+) -> None:
+    """Also while the server there is just being started again, and nobody listens."""
+    unit = tmp_path / "xdg_config_home/systemd/user/dr-spawner.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    systemctl.answer("is-active", "active")
+    port, announce = free_ports(2)
+    entry = Registration((port,), announce, "127.0.0.1")
+    try:
+        systemctl.answer("MainPID", "0")
+        status, _, err = dr("install", "--user", f"-port={port}")
+        assert (status, f"the spawner with process {os.getpid()} has this port" in err) == (2, True)
+        systemctl.answer("MainPID", str(os.getpid()))
+        assert dr("install", "--user", f"-port={port}")[0] == 0
+    finally:
+        entry.close()
+
+
+def test_a_service_that_does_not_stay_active_is_told_with_status_1(
+    systemctl: FakeSystemctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dr: Dr
+) -> None:
+    """Active when it has just been started, and a moment later one that waits to be started again."""
+    monkeypatch.setattr(systemd, "SETTLE_S", 30.0)
+    systemctl.answer_then("is-active", "activating")
+    status, out, err = dr("install", "--user", one_port())
+    assert (status, out) == (1, f"installed {tmp_path}/xdg_config_home/systemd/user/dr-spawner.service\n")
+    hint = "journalctl --user -u dr-spawner -n 20 shows why"
+    assert err == f"dr: the service does not run: expected active, found activating; {hint}\n"
 
 
 def test_only_root_installs_for_the_machine(systemctl: FakeSystemctl, monkeypatch: pytest.MonkeyPatch, dr: Dr) -> None:
@@ -265,7 +310,7 @@ def test_where_no_user_may_make_a_sandbox_the_service_runs_without_and_says_so(
     systemctl: FakeSystemctl, tmp_path: Path, dr: Dr
 ) -> None:
     systemctl.refuse("restart", "Job failed", once=True)
-    systemctl.answer("show", "226")
+    systemctl.answer("ExecMainStatus", "226")
     status, _, err = dr("install", "--user", one_port())
     expected = "dr: this system lets no user make a sandbox: the service runs without one; --system has it\n"
     assert (status, err) == (0, expected)
@@ -284,6 +329,24 @@ def test_stop_stops_a_service_that_is_not_this_users(systemctl: FakeSystemctl, t
     expected = "dr: -port=1: no spawner of this user has this port; running: none\n"
     assert dr("stop", "-port=1") == (1, "", expected)
     assert systemctl.calls() == []
+
+
+def test_stop_does_not_choose_between_the_services_of_the_system_and_of_the_user(
+    systemctl: FakeSystemctl, tmp_path: Path, dr: Dr
+) -> None:
+    for folder in (tmp_path / "etc", tmp_path / "xdg_config_home/systemd/user"):
+        folder.mkdir(parents=True)
+        (folder / "dr-spawner.service").touch()
+    systemctl.answer("is-active", "active")
+    status, out, err = dr("stop")
+    assert (status, out) == (2, "")
+    assert err == (
+        "dr: 2 services run: the system's and this user's; stop one with systemctl stop dr-spawner.service or "
+        "systemctl --user stop dr-spawner.service, or both with --all\n"
+    )
+    assert systemctl.calls() == []
+    assert dr("stop", "--all")[0] == 0
+    assert systemctl.calls() == ["stop dr-spawner.service", "--user stop dr-spawner.service"]
 
 
 def test_the_service_keeps_what_this_shell_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dr: Dr) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +19,9 @@ import pytest
 
 from dr.cli import main
 from dr.client.logs import is_journal, rotating_log
-from tests.support.farm import ROOT, assert_all_gone, children, environment, run_dr, start_dr, wait_for_line
-from tests.support.spawner import free_ports
+from dr.protocol.messages import Availability
+from tests.support.farm import DEADLINE_S, ROOT, assert_all_gone, children, environment, run_dr, start_dr, wait_for_line
+from tests.support.spawner import Subscriber, free_ports, listens_on
 from tests.support.sysfs import write_even_host, write_host
 
 REFUSED = [
@@ -40,6 +43,9 @@ REFUSED = [
     ("-engine=rt", "-engine=rt: the interactive engine does not exist yet; leave -engine out"),
     ("--per-node=0", "--per-node=0: expected 1 or more servers on each node"),
     ("--per-node=2 -numa=3", "--per-node=2: "),
+    ("--per-node=x", "--per-node: expected a number such as 2, found 'x'"),
+    ("--per-node=-1", "--per-node: expected a number such as 2, found '-1'"),
+    ("--per-node --plan", "--per-node: expected a number such as 2, found '--plan'"),
     ("--json", "--json: expected --plan with it, found it alone; write --plan --json"),
     ("-nmua=4", "No such option: -nmua=4 (did you mean -numa?)"),
     ("--plan stop", "dr spawner stop: expected its options after it, found some before; write them after it"),
@@ -113,6 +119,7 @@ def test_the_plan_for_people_is_a_table(tree: str, capsys: pytest.CaptureFixture
         ["3", "6", "24-27", "4", "3", "production"],
         ["announcements:", "port", "20205"],
     ]
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
     assert err == "dr: -port=4: more ports than servers: not used\n"
 
 
@@ -239,6 +246,28 @@ def test_a_spawner_that_does_not_go_is_named_with_status_1(tmp_path: Path, monke
             f"dr: spawner {process.pid} with 1 server on {port}, announcing on {announce} has not gone within 8 s; "
             f"kill -9 {process.pid} ends it\n"
         )
+
+
+def test_a_stopped_terminal_does_not_stop_the_supervision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-S, and a server dies: it is started again all the same, and the spawner can be ended."""
+    port, announce = free_ports(2)
+    monkeypatch.setenv("DR_ANNOUNCE_PORT", str(announce))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "tests.support.fake_dr", "spawner", f"-port={port}"]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment(tmp_path), cwd=ROOT) as process:
+        try:
+            with Subscriber(announce) as subscriber:
+                before = subscriber.wait_state(port, Availability.READY)
+                termios.tcflow(theirs, termios.TCOOFF)
+                (server,) = [each for each in psutil.Process(process.pid).children() if listens_on(each) == [port]]
+                server.kill()
+                subscriber.wait_state(port, Availability.READY, but=before.boot)
+            process.terminate()
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_changed_settings_file_is_read_again_at_sighup(tmp_path: Path) -> None:

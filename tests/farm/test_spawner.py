@@ -52,7 +52,7 @@ from workers.spawner import loop
 
 BUSY, GONE, READY = Availability.BUSY, Availability.GONE, Availability.READY
 DEADLINE_S = 30.0
-SLACK = 2  # for a loaded machine
+LOADED_S = 2.0  # what a loaded machine may take besides
 QUICK = {"backoff_first_s": 0.05, "beacon_s": 0.2}
 REAL_SERVER = (sys.executable, "-m", "workers.server")
 
@@ -295,7 +295,7 @@ def test_a_signal_ends_idle_servers_and_leaves_nothing(tmp_path: Path, number: s
         begun = time.perf_counter()
         spawner.signal(number)
         assert spawner.exit_status() == 0
-        assert time.perf_counter() - begun <= SLACK * 5.0
+        assert time.perf_counter() - begun <= 5.0 + LOADED_S
         gone: set[int] = set()
         while gone != set(spawner.ports):
             gone.add(subscriber.wait_for(lambda each: each.state is GONE, "servers that are gone").port)
@@ -309,7 +309,7 @@ def test_a_stop_under_load_returns_the_running_buckets_and_takes_at_most_five_se
         spawner.signal(signal.SIGTERM)
         assert {type(client.hear(Drain, Tile)) for _ in range(2)} == {Drain, Tile}
         assert spawner.exit_status() == 0
-        assert time.perf_counter() - begun <= SLACK * 5.0
+        assert time.perf_counter() - begun <= 5.0 + LOADED_S
         assert_nothing_left(spawner)
 
 
@@ -319,7 +319,7 @@ def test_a_bucket_without_end_does_not_hold_up_the_stop(tmp_path: Path) -> None:
         begun = time.perf_counter()
         spawner.signal(signal.SIGTERM)
         assert spawner.exit_status() == 0
-        assert time.perf_counter() - begun <= SLACK * 5.0
+        assert time.perf_counter() - begun <= 5.0 + LOADED_S
         assert_nothing_left(spawner)
 
 
@@ -331,7 +331,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         begun = time.perf_counter()
         spawner.signal(signal.SIGINT)
         assert spawner.exit_status() == 0
-        assert time.perf_counter() - begun <= SLACK * 1.0
+        assert time.perf_counter() - begun <= LOADED_S
         assert_nothing_left(spawner)
 
 

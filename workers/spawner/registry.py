@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 from workers.prepare.folders import LockFile, user_folder
@@ -77,16 +78,17 @@ def running() -> list[RunningSpawner]:
 
 
 def stop(spawner: RunningSpawner, within_s: float = STOP_S) -> bool:
-    """Asks it to end and waits: whether it has gone by then."""
-    path = Path(spawner.path)
+    """Asks it to end and waits: whether it has gone by then, the process itself and not its lock alone."""
     deadline = time.monotonic() + within_s
-    if _is_held(path):
-        with suppress(ProcessLookupError):
-            os.kill(spawner.pid, signal.SIGTERM)
-    while _is_held(path):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_S)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(spawner.pid)  # with the time of its start: a later one of that number is another
+        if not _is_held(Path(spawner.path)):
+            return True
+        process.send_signal(signal.SIGTERM)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_S)
     return True
 
 

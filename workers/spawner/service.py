@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from time import monotonic, sleep
 
 import platformdirs
 from msgspec import Struct
@@ -24,6 +25,8 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 SYSTEM_CACHE = Path("/var/cache/dr")  # systemd makes both for CacheDirectory=dr and LogsDirectory=dr
 SYSTEM_LOGS = Path("/var/log/dr")
 SYSTEMCTL_S = 60.0  # it waits until the service has started or stopped
+SETTLE_S = 3.0  # a spawner that refuses its options or its ports has ended by then
+LOOK_S = 0.1
 NO_SANDBOX = ("217", "226")  # exit statuses USER and NAMESPACE: the system lets no user make a sandbox
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@:=,./+-]+")
@@ -169,6 +172,20 @@ def service_state(system: bool) -> ServiceState:
         return ServiceState(path=path, installed=path.exists())
     active, enabled = (_run(system, word, UNIT).stdout.strip() for word in ("is-active", "is-enabled"))
     return ServiceState(path=path, installed=True, active=active, enabled=enabled)
+
+
+def main_process(system: bool) -> int:
+    """The process that systemd started for the service; 0 where there is none now."""
+    found = _run(system, "show", "--property=MainPID", "--value", UNIT).stdout.strip()
+    return int(found) if found.isdecimal() else 0
+
+
+def wait_settled(system: bool) -> ServiceState:
+    """How it is a moment after its start: what cannot be is refused by then, and waits to be started again."""
+    deadline = monotonic() + SETTLE_S
+    while (state := service_state(system)).active == "active" and monotonic() < deadline:
+        sleep(LOOK_S)
+    return state
 
 
 def check_systemd(system: bool) -> None:

@@ -22,6 +22,7 @@ import signal, sys
 from workers.spawner.registry import Registration
 if 'deaf' in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
 entry = Registration((30000, 30001), 30002, '127.0.0.1')
+if 'lingering' in sys.argv: signal.signal(signal.SIGTERM, lambda *_: entry.close())
 if 'polite' in sys.argv: signal.signal(signal.SIGTERM, lambda *_: (entry.close(), sys.exit(0)))
 print('here', flush=True)
 sys.stdin.read()
@@ -92,6 +93,13 @@ def test_one_that_does_not_go_is_told(folder: Path) -> None:
         process.kill()
         process.wait()
         assert stop(found)
+
+
+def test_one_that_gave_its_file_back_has_not_gone_while_the_process_lives(folder: Path) -> None:
+    with other_process("lingering"):
+        (found,) = running()
+        assert not stop(found, within_s=0.3)
+        assert list(folder.iterdir()) == []
 
 
 def test_a_number_that_another_process_got_stops_nobody() -> None:
