@@ -337,7 +337,8 @@ def test_watching_goes_on_asking_in_vain_but_never_one_that_refuses_the_key(farm
     (nobody,) = free_ports(1)
     with Gate(farm.ring(), lambda message: []) as gate, Announcer(farm.ring()) as announcer:
         asked = [count_askings(gate), count_askings(announcer)]
-        targets = (Target("a", (Place("127.0.0.1", gate.port), Place("127.0.0.1", nobody)), bare=True),)
+        places = tuple(Place("127.0.0.1", port) for port in (gate.port, nobody))
+        targets = (Target("a", places, bare=True, sure=places),)
         settings = Settings(announce_port=announcer.port)
         for rows in watch_farm(targets, settings, 2.5, visitor):
             last = {row.port: row.state for row in rows}

@@ -182,6 +182,7 @@ REFUSED = "the client there does not admit this server's farm key"
 def test_with_wrong_keys_on_either_side_nothing_is_said_and_the_log_tells_why_once(
     stage: Stage, ours: Security, theirs: Security, complaint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     client = stage.enter(Client(theirs))
     server = stage.enter(Server(ours, client.place))
     stage.until(lambda: caplog.messages)
@@ -330,6 +331,7 @@ def test_a_place_where_somebody_listens_and_never_speaks_is_left_after_the_hands
 def test_a_name_that_does_not_resolve_is_told_once_and_asked_again_until_it_does(
     stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level(logging.WARNING)
     answers: list[list[Any]] = []
     asked = []
 
