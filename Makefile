@@ -29,7 +29,7 @@ check: $(STAMP)  ## format, lint, types, import arrows, fast tests: under a minu
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not data" tests/rooms tests/unit tests/wire
+	$(BIN)/pytest -n 2 -m "not slow and not data" tests/rooms tests/unit tests/wire
 
 test: $(STAMP)  ## the whole suite, in two processes
 	$(BIN)/pytest -n 2
