@@ -34,6 +34,7 @@ class ServerAddress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     enabled: bool = True
+    addresses: Annotated[tuple[str, ...], Meta(max_length=64)] = ()  # IP literals, for when the name does not resolve
 
 
 def _about(text: str, unit: str = "", **limits: Any) -> Meta:
@@ -52,6 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     servers: Annotated[
         tuple[ServerAddress, ...], _about("render servers: a list of {host, port, enabled}; no port: all of the host")
     ] = ()
+    max_servers: Annotated[
+        int, _about("so many of the listed servers take part, the first idle ones; 0: all", "processes", ge=0, le=65536)
+    ] = 0
     use_local_host: Annotated[bool, _about("this machine renders too when servers are configured")] = True
     local_servers: Annotated[
         int, _about("server processes on this machine; 0: one per NUMA node", "processes", ge=0, le=1024)
@@ -59,6 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, _about("render threads on this machine; 0: one per CPU", "threads", ge=0, le=4096)] = 0
 
     restart_servers_on_render_end: Annotated[bool, _about("spawners restart the servers that took part")] = False
+    save_servers_in_scene: Annotated[bool, _about("a render writes its list of servers into the .scene.toml")] = False
+    render_region_warning: Annotated[bool, _about("warn before a region is rendered over the network")] = True
 
     # How the frame is cut
     bucket_size: Annotated[int, _about("side of a bucket; 0: chosen by size and samples", "pixels", ge=0, le=1024)] = 0

@@ -47,6 +47,7 @@ class MergeTile(Struct, frozen=True):
     endpoint: str
     seconds: float  # that the server's thread took
     attempts: int  # assignments of this bucket, this one included
+    frame: int = 0  # its index
 
 
 class ReadAsset(Struct, frozen=True):
@@ -97,6 +98,20 @@ class Poisoned(Struct, frozen=True):
     error: str
 
 
+class HearAnnouncements(Struct, frozen=True):
+    """Subscribe to the announcements of the host of `endpoint` at `port`; report ServerAnnounced for ready ones."""
+
+    endpoint: str
+    port: int
+
+
+class FrameFinished(Struct, frozen=True):
+    """Every bucket of a frame is done or poisoned; another one may be requested. Frames finish in order."""
+
+    frame: int
+    poisoned: tuple[Poisoned, ...] = ()
+
+
 class Finished(Struct, frozen=True):
     """The render is over; the last command ever. `reason` is one line, empty when the picture is complete."""
 
@@ -105,4 +120,6 @@ class Finished(Struct, frozen=True):
     poisoned: tuple[Poisoned, ...] = ()
 
 
-Command: TypeAlias = Dial | Disconnect | Send | MergeTile | ReadAsset | Notify | Finished
+Command: TypeAlias = (
+    Dial | Disconnect | Send | MergeTile | ReadAsset | Notify | HearAnnouncements | FrameFinished | Finished
+)

@@ -26,7 +26,7 @@ from dr.broker.schedule import (
 )
 from dr.errors import ProtocolError
 from dr.protocol.envelope import Payload
-from dr.protocol.messages import Bucket, Cancel, Tile
+from dr.protocol.messages import Bucket, Cancel, Setup, Tile
 
 BATCH = 512  # buckets of one message, far below the header's limit
 
@@ -48,6 +48,19 @@ class Dispatch:
         self.job = Job(frame.buckets)
 
     # Out
+
+    def send_setup(self, server: Server) -> None:
+        """Lets a server that is held prepare the frame, if there is one already."""
+        if self.frame:
+            message = Setup(
+                lease=server.lease,
+                epoch=self.epoch,
+                manifest=self.frame.manifest,
+                manifest_bytes=self.frame.assets[self.frame.manifest],
+                settings=self.frame.settings,
+                channels=list(self.frame.channels),
+            )
+            self.outbox.send(server, message)
 
     def serve(self, server: Server, now: float) -> None:
         """Gives a ready server as much as it may hold."""

@@ -39,6 +39,13 @@ class ServerRemoved(Struct, frozen=True):
     reason: str
 
 
+class ServerAnnounced(Struct, frozen=True):
+    """A spawner says that the server at `endpoint` is free. If it is awaited, it need not wait for its next dial."""
+
+    endpoint: str
+    boot: bytes
+
+
 class ServerDied(Struct, frozen=True):
     """A server's own process is known to be gone for good. Its buckets go to others; those that ran are suspects.
 
@@ -50,7 +57,10 @@ class ServerDied(Struct, frozen=True):
 
 
 class FrameRequested(Struct, frozen=True):
-    """The scene is known: servers that are held already prepare it now. Once per broker."""
+    """A frame is known: servers that are held already prepare it now.
+
+    At most MAX_LIVE_FRAMES may be unfinished, in the order of `Frame.index`, as many in all as the broker was told.
+    """
 
     frame: Frame
 
@@ -126,6 +136,7 @@ Event: TypeAlias = (
     ServerExpected
     | ServerAdded
     | ServerRemoved
+    | ServerAnnounced
     | ServerDied
     | FrameRequested
     | ListeningBegan

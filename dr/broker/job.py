@@ -30,6 +30,9 @@ class Frame(Struct, frozen=True, kw_only=True):
     buckets: tuple[BucketWork, ...]
     manifest: bytes  # digest
     assets: Mapping[bytes, int]  # digest to size in bytes, the manifest's own included
+    index: int = 0  # frames of a render count from 0
+    adaptive: bool = False  # buckets may be split at any time, so that they take the time that is aimed at
+    samples_done: int = 0  # pixels times samples that are not in `buckets`, because they were done before
 
 
 class State(Enum):

@@ -13,24 +13,22 @@ from math import inf
 from typing import Any, TypeAlias
 
 from dr.broker import events as on
-from dr.broker.commands import Command, Finished, Poisoned, ReadAsset, Status, Topic
+from dr.broker.commands import Command, Finished, Poisoned, Status
 from dr.broker.dispatch import Dispatch
 from dr.broker.events import Event
-from dr.broker.fleet import HEARING, Fleet, Phase, Server, Timers, Verdict
+from dr.broker.fleet import Fleet, Phase, Server, Timers, Verdict
+from dr.broker.hearing import Hearing
 from dr.broker.job import State
 from dr.broker.links import Links
 from dr.broker.outbox import Outbox
 from dr.broker.report import Report, make_report
-from dr.errors import Impossible, ProtocolError
+from dr.errors import Impossible
 from dr.protocol import messages as say
 from dr.protocol.version import PROTOCOL_VERSION
 
-MAX_READS = 8  # assets that a server may have asked for at a time; it should stop at 4
 STORY = 40  # events that an Impossible tells
-FINAL_CODES = frozenset({"version", "kernels", "key", "refused"})  # of `error`: dialling again is no use
 
 _Handler: TypeAlias = Callable[[Any, float], None]
-_MessageHandler: TypeAlias = Callable[[Server, Any, float], None]
 
 
 class Broker:
@@ -55,10 +53,10 @@ class Broker:
         self.dispatch = Dispatch(self.fleet, self.outbox, self.epoch)
         hello = say.Hello(version=PROTOCOL_VERSION, name=client, want=True, kernels=kernels)
         self.links = Links(self.fleet, self.outbox, self.dispatch, hello)
+        self.hearing = Hearing(self.fleet, self.outbox, self.dispatch, self.links)
         self.restart_servers = restart_servers
         self.children: set[str] = set()  # endpoints of servers that we started ourselves
         self.finished: Finished | None = None
-        self.dropped = 0  # messages of an unknown peer, an old lease or epoch, or about a finished bucket
         self._story: deque[tuple[float, str]] = deque(maxlen=STORY)
         self._handlers: Mapping[type, _Handler] = {
             on.ServerExpected: self._expect_server,
@@ -73,24 +71,8 @@ class Broker:
             on.SendFailed: self._lose_peer,
             on.MessageReceived: self._hear,
             on.PeerMisbehaved: self._hear_nonsense,
-            on.AssetRead: self._send_chunk,
+            on.AssetRead: lambda event, now: self.hearing.send_chunk(event),
             on.CancelRequested: self._cancel,
-        }
-        self._hearers: Mapping[type, _MessageHandler] = {
-            say.Welcome: self._hear_welcome,
-            say.Grant: self._hear_grant,
-            say.Pong: self._hear_pong,
-            say.NoLease: self._hear_nolease,
-            say.ErrorMessage: self._hear_error,
-            say.Here: self._hear_here,
-        }
-        self._leased_hearers: Mapping[type, _MessageHandler] = {
-            say.Get: self._hear_get,
-            say.Progress: self._hear_progress,
-            say.Ready: self._hear_ready,
-            say.Failed: self._hear_failed,
-            say.Beat: self._hear_beat,
-            say.Drain: self._hear_drain,
         }
 
     # What the loop calls
@@ -115,7 +97,7 @@ class Broker:
 
     def report(self) -> Report:
         """The render so far, for a display."""
-        return make_report(self.dispatch.job, self.fleet, self.links.lost, self.dropped)
+        return make_report(self.dispatch.job, self.fleet, self.links.lost, self.hearing.dropped)
 
     def _run(self, action: Callable[[], None], now: float) -> list[Command]:
         try:
@@ -130,7 +112,9 @@ class Broker:
         """After every event: is the render over, hopeless, or due for races?"""
         if self.finished or not self.dispatch.frame:
             return
-        if self.dispatch.job.is_over:
+        if self.hearing.bad_scene:
+            self._finish(Status.BAD_INPUT, self.hearing.bad_scene, now)
+        elif self.dispatch.job.is_over:
             self._finish_frame(now)
         elif self.fleet.is_hopeless():
             self._give_up(now)
@@ -184,9 +168,15 @@ class Broker:
         if not self.finished:
             self.links.tend(now)
 
+    def _hear(self, event: on.MessageReceived, now: float) -> None:
+        if self.finished:
+            self.hearing.hear_too_late(event)
+        else:
+            self.hearing.hear(event, now)
+
     def _hear_nonsense(self, event: on.PeerMisbehaved, now: float) -> None:
-        if server := self._find_peer(event.peer):
-            self.links.punish(server, event.reason, now)
+        if not self.finished:
+            self.hearing.hear_nonsense(event, now)
 
     def _find(self, endpoint: str) -> Server | None:
         """The server at this endpoint while it takes part."""
@@ -196,157 +186,6 @@ class Broker:
     def _find_peer(self, peer: bytes) -> Server | None:
         return None if self.finished else self.fleet.peers.get(peer)
 
-    # What servers say
-
-    def _hear(self, event: on.MessageReceived, now: float) -> None:
-        server, message = self.fleet.peers.get(event.peer), event.message
-        if server is None and isinstance(message, say.Here) and not self.finished:
-            self.links.accept(event.peer, message, now)
-        elif server is None:
-            self.dropped += 1
-        elif self.finished:
-            self._hear_too_late(server, message)
-        elif server.phase not in HEARING:
-            self.links.punish(server, "spoke before it was greeted", now)
-        else:
-            server.heard = now
-            self._hear_live(server, event, now)
-
-    def _hear_live(self, server: Server, event: on.MessageReceived, now: float) -> None:
-        message = event.message
-        if hearer := self._hearers.get(type(message)):
-            hearer(server, message, now)
-        elif not self._is_current(server, message):
-            self.dropped += 1
-        elif isinstance(message, say.Tile):
-            self._hear_tile(server, event, now)
-        else:
-            self._leased_hearers[type(message)](server, message, now)
-
-    def _is_current(self, server: Server, message: say.ServerMessage) -> bool:
-        """Whether a message belongs to the lease and the frame that we have now."""
-        lease, epoch = getattr(message, "lease", b""), getattr(message, "epoch", self.epoch)
-        return bool(server.lease) and lease == server.lease and epoch == self.epoch
-
-    def _hear_too_late(self, server: Server, message: say.ServerMessage) -> None:
-        # A server that we waited for became free just now: let it go at once.
-        if isinstance(message, say.Grant):
-            self.outbox.send(server, say.Bye(lease=message.lease))
-
-    def _hear_welcome(self, server: Server, message: say.Welcome, now: float) -> None:
-        if server.phase not in {Phase.UP, Phase.WAITING}:
-            self.dropped += 1
-            return
-        if server.dials_in and server.boot != message.boot:
-            self.links.punish(server, "said `here` with another boot id than `welcome`", now)
-            return
-        if refusal := self.links.compare(message.version, message.kernels):
-            self.links.retire(server, Verdict.REFUSED, refusal, now)
-            return
-        twin = self.fleet.find_twin(server, message.boot)
-        if server.whole_host and not (twin and twin.whole_host):
-            self.links.dial_siblings(server, message.siblings, now)
-        if twin:
-            self.links.retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
-            return
-        server.name, server.boot = message.name, message.boot
-        if server.phase is Phase.UP:
-            self.fleet.move(server, Phase.WAITING)
-        if message.busy:
-            text = f"busy with {message.holder or 'another client'}; joins when it is free"
-            self.outbox.notify(Topic.WAITING, text, server)
-
-    def _hear_grant(self, server: Server, message: say.Grant, now: float) -> None:
-        if server.phase is not Phase.WAITING:
-            self.dropped += 1
-            return
-        self.fleet.grant(server, message.lease, message.threads)
-        self._send_setup(server)
-
-    def _hear_pong(self, server: Server, message: say.Pong, now: float) -> None:
-        server.measure_pong(message.n, now)
-
-    def _hear_beat(self, server: Server, message: say.Beat, now: float) -> None:
-        """A sign of life, which any message is."""
-
-    def _hear_nolease(self, server: Server, message: say.NoLease, now: float) -> None:
-        if not server.lease:
-            self.dropped += 1
-            return
-        self.dispatch.take_back(server, "", now, died=False)
-        self.links.greet(server, now)
-        self.dispatch.serve_all(now)
-
-    def _hear_error(self, server: Server, message: say.ErrorMessage, now: float) -> None:
-        if message.code in FINAL_CODES:
-            self.links.retire(server, Verdict.REFUSED, message.text, now)
-        else:
-            self.links.drop(server, f"{message.code}: {message.text}", now, died=False)
-
-    def _hear_here(self, server: Server, message: say.Here, now: float) -> None:
-        self.links.punish(server, "said `here` on a connection that was greeted before", now)
-
-    def _hear_get(self, server: Server, message: say.Get, now: float) -> None:
-        frame = self.dispatch.frame
-        size = frame.assets.get(message.digest) if frame else None
-        if size is None or message.offset + message.n > size:
-            found = f"{message.n} bytes at {message.offset} of {message.digest.hex()[:12]} ({size or 'no'} bytes)"
-            self.links.punish(server, f"expected `get` of an asset of this scene, found {found}", now)
-        elif server.reads >= MAX_READS:
-            self.links.punish(server, f"expected at most {MAX_READS} unanswered `get`, found more", now)
-        else:
-            server.reads += 1
-            self.outbox.add(ReadAsset(server.peer, message.digest, message.offset, message.n))
-
-    def _send_chunk(self, event: on.AssetRead, now: float) -> None:
-        server = self.fleet.peers.get(event.peer)
-        if not server:
-            return
-        server.reads -= 1
-        if not server.lease:
-            return
-        message = say.Chunk(
-            lease=server.lease, epoch=self.epoch, digest=event.digest, offset=event.offset, missing=event.missing
-        )
-        self.outbox.send(server, message, event.payload)
-
-    def _hear_progress(self, server: Server, message: say.Progress, now: float) -> None:
-        self.outbox.notify(Topic.PREPARING, message.text, server)
-
-    def _hear_ready(self, server: Server, message: say.Ready, now: float) -> None:
-        if server.phase is not Phase.LEASED:
-            self.dropped += 1
-            return
-        self.fleet.move(server, Phase.READY)
-        server.has_joined, server.is_reported = True, False
-        self.outbox.notify(Topic.JOINED, f"renders with {server.threads} threads", server)
-        self.dispatch.serve(server, now)
-
-    def _hear_drain(self, server: Server, message: say.Drain, now: float) -> None:
-        if server.phase is Phase.DRAINING:
-            return
-        self.fleet.move(server, Phase.DRAINING)
-        self.dispatch.drain(server, now)
-
-    def _hear_tile(self, server: Server, event: on.MessageReceived, now: float) -> None:
-        assert isinstance(event.message, say.Tile)
-        try:
-            counts = self.dispatch.take_tile(server, event.message, event.payload, now)
-        except ProtocolError as error:
-            self.links.punish(server, str(error), now)
-        else:
-            self.dropped += not counts
-
-    def _hear_failed(self, server: Server, message: say.Failed, now: float) -> None:
-        if message.bucket is None and message.fatal:
-            self._finish(Status.BAD_INPUT, message.error, now)
-        elif message.bucket is None:
-            self.links.retire(server, Verdict.UNFIT, message.error, now)
-        elif server.holds(message.bucket):
-            self.dispatch.take_failure(server, message.bucket, message.error, now)
-        else:
-            self.dropped += 1
-
     # The frame
 
     def _request_frame(self, event: on.FrameRequested, now: float) -> None:
@@ -355,19 +194,7 @@ class Broker:
         self.dispatch.begin(event.frame)
         for server in self.fleet:
             if server.phase is Phase.LEASED:
-                self._send_setup(server)
-
-    def _send_setup(self, server: Server) -> None:
-        if frame := self.dispatch.frame:
-            message = say.Setup(
-                lease=server.lease,
-                epoch=self.epoch,
-                manifest=frame.manifest,
-                manifest_bytes=frame.assets[frame.manifest],
-                settings=frame.settings,
-                channels=list(frame.channels),
-            )
-            self.outbox.send(server, message)
+                self.dispatch.send_setup(server)
 
     def _cancel(self, event: on.CancelRequested, now: float) -> None:
         if not self.finished:

@@ -147,6 +147,8 @@ class ServerStatus(Message, tag="status", frozen=True, kw_only=True):
     memory_bytes: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0  # resident
     up_s: Seconds = 0.0  # since the process began
     guard: Text = ""  # of its port: keys, open or insecure; none on a Unix socket
+    clock_s: Annotated[float, Meta(ge=0, le=1e12)] = 0.0  # its wall clock, since 1970 UTC; 0: not said
+    cache_free_bytes: Annotated[int, Meta(ge=-1, lt=1 << 62)] = -1  # on the disk of its caches; -1: not said
 
 
 class Grant(Message, tag="grant", frozen=True, kw_only=True):

@@ -204,6 +204,7 @@ class RenderSettings(Struct, frozen=True, kw_only=True):
     rr_depth: Annotated[int, Meta(ge=1, le=1024)] = 5  # Russian roulette from this depth on
     seed: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] = 0
     frame: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] = 0
+    fps: Annotated[float, Meta(gt=0, le=100000)] = 24.0  # frame / fps is the time of animations, seconds
     pixel_filter: PixelFilter = PixelFilter.BLACKMAN_HARRIS
     filter_radius: Annotated[float, Meta(gt=0, le=8)] = 1.5  # pixels; a box's radius is always 0.5
     region: Region | None = None

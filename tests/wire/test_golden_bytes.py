@@ -98,6 +98,7 @@ SERVER: dict[str, ServerMessage] = {
         up_s=60.0,
     ),
     "status guard": ServerStatus(state=Availability.READY, guard="keys"),
+    "status disk": ServerStatus(state=Availability.READY, clock_s=1.75e9, cache_free_bytes=1 << 40),
     "grant": Grant(lease=LEASE, threads=8),
     "get": Get(lease=LEASE, epoch=EPOCH, digest=DIGEST, offset=0, n=1 << 20),
     "ready": Ready(lease=LEASE, epoch=EPOCH),

@@ -108,7 +108,7 @@ def test_a_stranger_that_says_anything_else_first_is_dropped_and_costs_nothing()
         farm.tell(events.MessageReceived(b"\x02stranger", message))  # type: ignore[arg-type]
     farm.tell(events.PeerMisbehaved(b"\x02stranger", "nonsense"))
     assert (len(farm.broker.fleet.servers), len(farm.notices)) == before
-    assert farm.broker.dropped == 2
+    assert farm.broker.hearing.dropped == 2
 
 
 def test_a_server_that_is_killed_is_noticed_and_its_buckets_are_handed_on() -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from dr.broker import commands, events
 from dr.broker.commands import Disconnect, Send, Status, Topic
 from dr.broker.fleet import Phase, Timers
-from dr.broker.state import MAX_READS, Broker
+from dr.broker.hearing import MAX_READS
+from dr.broker.state import Broker
 from dr.errors import Impossible
 from dr.protocol.messages import (
     Bye,
@@ -698,4 +699,4 @@ def test_messages_of_peers_that_are_gone_are_dropped() -> None:
     broker = Broker(kernels=KERNELS, seed=b"x")
     for message in (NoLease(), Grant(lease=b"12345678", threads=1)):
         assert broker.handle(events.MessageReceived(b"nobody", message), 0.0) == []
-    assert broker.dropped == 2
+    assert broker.hearing.dropped == 2
