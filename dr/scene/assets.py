@@ -47,11 +47,15 @@ class Asset(Struct, frozen=True, array_like=True):
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]  # SHA-256
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
-    """Everything that a server needs to load a scene: `main` is the name to begin with."""
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that a server needs to load a scene: `main` is the name to begin with.
+
+    `animated`: each frame is prepared for itself. Frames of a scene where nothing moves share what is prepared.
+    """
 
     main: str
     assets: Annotated[tuple[Asset, ...], Meta(min_length=1, max_length=65536)]
+    animated: bool = False
 
     def encode(self) -> bytes:
         return msgspec.msgpack.encode(self)

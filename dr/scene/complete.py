@@ -21,20 +21,26 @@ _MIN_VOLUME = 1.0 / (MAX_EXTENT * MAX_EXTENT * MAX_EXTENT)  # of a unit cube aft
 _MAX_NUMBER = 1e30  # of a light or a colour; its products still fit a float32
 
 
-def complete(scene: Scene, label: str) -> Scene:
-    """`scene` with what it lacks; a line of `notices` for each addition. BadInput when it cannot be rendered."""
+def complete(scene: Scene, label: str, framed: Scene | None = None) -> Scene:
+    """`scene` with what it lacks; a line of `notices` for each addition. BadInput when it cannot be rendered.
+
+    A camera that is added shows all of the scene, or all of `framed`, which is how the scene stands at another moment.
+    """
     notices = list(scene.notices)
+    emits = _emits(scene)  # a lamp of scale zero is off, and no reason to light a frame in another way
     scene = _without_flat_instances(scene, label, notices)
     low, high = _bounds(scene, label)
     if not scene.instances:
         notices.append(f"{label}: nothing to see: no triangles")
     cameras = scene.cameras
     if not cameras:
+        if framed is not None:
+            low, high = _bounds(_without_flat_instances(framed, label, []), label)
         cameras = (_framing_camera(low, high, scene.settings.width >= scene.settings.height),)
         notices.append(f"{label}: no camera: added one that shows everything")
     _check_settings(scene, cameras, label)
     _check_numbers(scene, label)
-    if not scene.lights and scene.settings.default_light and not _emits(scene):
+    if not scene.lights and scene.settings.default_light and not emits:
         scene = _with_studio(scene)
         notices.append(f"{label}: no light: added a neutral environment (--no-default-light renders without)")
     return msgspec.structs.replace(scene, cameras=cameras, notices=tuple(notices))

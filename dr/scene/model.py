@@ -211,6 +211,11 @@ class RenderSettings(Struct, frozen=True, kw_only=True):
     camera: str | None = None  # name, or index as text; None: the first
     default_light: bool = True  # a scene without lights gets a neutral environment
 
+    @property
+    def time_s(self) -> float:
+        """The moment of all animations that the frame shows."""
+        return self.frame / self.fps
+
 
 class ViewSettings(Struct, frozen=True, kw_only=True):
     """How the linear picture is shown in .png and .jpg. Decides no pixel of the .exr."""
@@ -232,4 +237,6 @@ class Scene(Struct, frozen=True, kw_only=True, eq=False):
     settings: RenderSettings = RenderSettings()
     view: ViewSettings = ViewSettings()
     servers: tuple[ServerAddress, ...] = ()
+    animated: bool = False  # whether another frame may look different
+    last_s: float = 0.0  # time of the last key of its animations
     notices: tuple[str, ...] = ()  # one line each, for the user: what was added, ignored or replaced

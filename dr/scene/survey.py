@@ -58,11 +58,13 @@ class Survey(Struct, frozen=True, kw_only=True):
     counts: Counts
     memory_bytes: int  # what a server needs for geometry and undecoded files, roughly; decoded textures come on top
     assets: tuple[SurveyAsset, ...]
+    animated: bool = False  # whether another frame may look different
+    last_s: float = 0.0  # time of the last key of its animations; 0 when it has none
 
     @property
     def manifest(self) -> Manifest:
         assets = tuple(Asset(each.name, each.role, each.size, bytes.fromhex(each.sha256)) for each in self.assets)
-        return Manifest(main=self.main, assets=assets)
+        return Manifest(main=self.main, assets=assets, animated=self.animated)
 
 
 class Failure(Struct, frozen=True):
@@ -118,6 +120,8 @@ def survey(path: Path, overrides: Mapping[str, object] | None = None) -> Survey:
             SurveyAsset(name=asset.name, role=asset.role, size=asset.size, sha256=asset.digest.hex())
             for asset in manifest.assets
         ),
+        animated=scene.animated,
+        last_s=scene.last_s,
     )
 
 

@@ -45,9 +45,11 @@ OUTLIERS = {
         "SimpleMeshes",
         "vray",
     ): "its lowest row of pixels, half covered, falls on the other side of the half: 0.9941 against Cycles",
-    ("InterpolationTest", "vray"): "another moment of the animation: 0.9549 against Cycles",
-    ("InterpolationTest", "three-gpu-pathtracer"): "another moment of the animation: 0.9106 against Cycles",
+    ("InterpolationTest", "blender-cycles"): "Blender's first frame is 1, at 1/24 s: 0.9549 against V-Ray",
+    ("InterpolationTest", "three-gpu-pathtracer"): "another moment of the animation: 0.9072 against V-Ray",
 }
+# Who shows which frame of InterpolationTest, at 24 frames per second
+FRAMES = [(0, "vray"), (1, "blender-cycles")]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -60,6 +62,20 @@ def test_what_a_model_covers_agrees_with_every_path_tracer(data: Path, model: st
     }
     assert agreement
     assert min(agreement.values()) >= BAR, agreement
+
+
+@pytest.mark.parametrize(("frame", "renderer"), FRAMES)
+def test_an_animation_stands_where_other_path_tracers_have_it(data: Path, frame: int, renderer: str) -> None:
+    """Nine cubes under steps, lines and splines of all three properties; a frame later 5 % of them is elsewhere."""
+    (golden,) = goldens(data, "InterpolationTest", (renderer,))
+    agreement = [
+        silhouette_iou(
+            render_scenario(data, "InterpolationTest", SAMPLES, max_depth=1, frame=each)["alpha"], golden.alpha
+        )
+        for each in (frame, 1 - frame)
+    ]
+    assert agreement[0] >= BAR
+    assert agreement[1] < 0.97
 
 
 def correlation(a: F32, b: F32) -> float:

@@ -80,8 +80,8 @@ def render_scenario(data: Path, model: str, samples: int, **settings: Any) -> di
     """The model through the scenario's camera, in a constant environment, as large as the goldens."""
     description, path = scenario(data, model), model_file(data, model)
     changes = {"cameras": (scenario_camera(description),), "lights": (EnvironmentLight(),)}
-    subject = msgspec.structs.replace(load_model(path), **changes)
     chosen = msgspec.structs.replace(golden_settings(description, samples), **settings)
+    subject = msgspec.structs.replace(load_model(path, chosen), **changes)
     return render(subject, chosen, files=Folder(path))
 
 

@@ -19,8 +19,8 @@ def model_file(data: Path, model: str) -> Path:
     return min(path for path in (data / "gltf" / model).glob("*/*.gl*") if "Draco" not in path.parent.name)
 
 
-def load_model(path: Path) -> Scene:
-    return load_scene(Folder(path), path.name)
+def load_model(path: Path, settings: RenderSettings | None = None) -> Scene:
+    return load_scene(Folder(path), path.name, settings)
 
 
 class View(NamedTuple):

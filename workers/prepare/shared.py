@@ -16,10 +16,11 @@ from dr.scene.model import RenderSettings
 from workers.prepare.folders import LockFile
 
 
-def scene_key(manifest: bytes, settings: RenderSettings, code: str) -> str:
+def scene_key(manifest: bytes, animated: bool, settings: RenderSettings, code: str) -> str:
     """The name of a prepared scene: which files, what preparation reads of the settings, and which code."""
     # The picture's shape decides how a camera that the scene lacks is placed.
-    parts = (manifest, settings.width, settings.height, settings.default_light, code)
+    moment_s = settings.time_s if animated else None
+    parts = (manifest, settings.width, settings.height, settings.default_light, moment_s, code)
     return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()[:40]
 
 

@@ -47,6 +47,8 @@ class Assembly:
         self.cameras: list[Camera] = []
         self.notices: dict[str, None] = {}  # a set that keeps its order
         self.environment: EnvironmentLight | None = None
+        self.animated = False
+        self.last_s = 0.0  # time of the last key of the parts' animations
         self._objects = 0
         self._rows: dict[str, tuple[int, list[int]]] = {}  # part -> its first mesh, its materials
         self._image_rows: dict[str, int] = {}
@@ -101,6 +103,8 @@ class Assembly:
             else:
                 self.lights.append(moved_light(light, transform, place))
         self.notices.update(dict.fromkeys(part.notices))
+        self.animated = self.animated or part.animated
+        self.last_s = max(self.last_s, part.last_s)
 
     def _share(self, part: Scene, key: str) -> tuple[int, list[int]]:
         """Adds the meshes, materials and images of a part on its first use."""

@@ -6,20 +6,30 @@ is stored: `Instance` keeps the negative determinant.
 
 from __future__ import annotations
 
+import msgspec
+
 from dr.scene.assets import Files, Role
 from dr.scene.explain import pick
 from dr.scene.formats import gltf_nodes
 from dr.scene.formats.budget import Budget
+from dr.scene.formats.gltf_animation import Motion
 from dr.scene.formats.gltf_document import Document
 from dr.scene.formats.gltf_materials import Materials
 from dr.scene.formats.gltf_meshes import Meshes
 from dr.scene.model import F64, Camera, Instance, Light, Scene
 
 
-def load_gltf(files: Files, name: str, role: Role, budget: Budget) -> Scene:
-    """The file's scene, without what dr.scene.complete adds. BadInput names file and JSON path."""
+def load_gltf(files: Files, name: str, role: Role, budget: Budget, time_s: float) -> Scene:
+    """The file's scene at a moment of its animations, without what dr.scene.complete adds.
+
+    BadInput names file and JSON path.
+    """
     document = Document(files, name, role, budget)
-    notices = document.notices()
+    motion = Motion(document, time_s)
+    notices = list(dict.fromkeys([*document.notices(), *motion.notices]))
+    if motion.animated:
+        document.root = msgspec.structs.replace(document.root, nodes=motion.nodes())
+        document.refer_to_all_buffers()
     world = _World(document)
     for index, transform in gltf_nodes.walk(document):
         world.add(index, transform)
@@ -33,6 +43,8 @@ def load_gltf(files: Files, name: str, role: Role, budget: Budget) -> Scene:
         images=tuple(world.materials.images),
         lights=tuple(world.lights),
         cameras=tuple(world.cameras),
+        animated=motion.animated,
+        last_s=motion.last_s,
         notices=(*notices, *world.meshes.notices, *world.materials.notices),
     )
 

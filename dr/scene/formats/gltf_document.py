@@ -46,8 +46,10 @@ class Document:
         for extension in self.root.extensions_required:
             if extension not in SUPPORTED_EXTENSIONS:
                 raise BadInput(f"{self.label}: extensionsRequired: {extension} is not supported")
-        unknown = sorted(set(self.root.extensions_used) - SUPPORTED_EXTENSIONS)
-        return [f"{self.label}: extension {extension[:80]} is not supported and was ignored" for extension in unknown]
+        return [self.ignored(extension) for extension in sorted(set(self.root.extensions_used) - SUPPORTED_EXTENSIONS)]
+
+    def ignored(self, extension: str) -> str:
+        return f"{self.label}: extension {extension[:80]} is not supported and was ignored"
 
     def buffer_view(self, index: int, place: str) -> memoryview:
         """The bytes of a buffer view."""
@@ -58,6 +60,13 @@ class Document:
         if end > len(buffer):
             raise BadInput(f"{here}: expected at most {len(buffer)} bytes, the length of its buffer; found {end}")
         return buffer[view.byte_offset : end]
+
+    def refer_to_all_buffers(self) -> None:
+        """Makes every buffer one of the scene's files, read or not: another frame may need what this one does not."""
+        for index, buffer in enumerate(self.root.buffers):
+            if buffer.uri is not None and not is_data_uri(buffer.uri):
+                place = self.place(f"buffers[{index}]")
+                self.files.refer(resolve_name(buffer.uri, self.name, place), Role.BUFFER, place)
 
     def _buffer(self, index: int, place: str) -> memoryview:
         buffer = pick(self.root.buffers, index, "buffers", place)

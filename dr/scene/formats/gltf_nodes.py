@@ -111,9 +111,14 @@ def _local_transform(node: schema.Node, place: str) -> F64:
     if node.scale is not None:
         transform = matrix.scaling(node.scale)
     if node.rotation is not None:
-        if not any(node.rotation):
-            raise BadInput(f"{place}.rotation: expected a unit quaternion, found zero")
-        transform = matrix.multiply(matrix.from_quaternion(node.rotation), transform)
+        transform = matrix.multiply(_rotation(node.rotation, f"{place}.rotation"), transform)
     if node.translation is not None:
         transform[:3, 3] = node.translation
     return transform
+
+
+def _rotation(quaternion: schema.Vec4, place: str) -> F64:
+    x, y, z, w = quaternion
+    if not x * x + y * y + z * z + w * w > 0.0:
+        raise BadInput(f"{place}: expected a unit quaternion, found zero")
+    return matrix.from_quaternion(quaternion)

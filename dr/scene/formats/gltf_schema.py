@@ -205,6 +205,30 @@ class Node(Part, frozen=True, kw_only=True):
     extensions: NodeExtensions = NodeExtensions()
 
 
+class AnimationTarget(Part, frozen=True, kw_only=True):
+    """`pointer` is KHR_animation_pointer's; a target without a node is no part of this document's nodes."""
+
+    path: Literal["translation", "rotation", "scale", "weights", "pointer"]
+    node: Index | None = None
+
+
+class AnimationChannel(Part, frozen=True, kw_only=True):
+    sampler: Index
+    target: AnimationTarget
+
+
+class AnimationSampler(Part, frozen=True, kw_only=True):
+    input: Index
+    output: Index
+    interpolation: Literal["STEP", "LINEAR", "CUBICSPLINE"] = "LINEAR"
+
+
+class Animation(Part, frozen=True, kw_only=True):
+    channels: list[AnimationChannel]
+    samplers: list[AnimationSampler]
+    name: str = ""
+
+
 class SceneNodes(Part, frozen=True, kw_only=True):
     nodes: list[Index] = []
     name: str = ""
@@ -224,6 +248,7 @@ class Gltf(Part, frozen=True, kw_only=True):
     materials: list[Material] = []
     meshes: list[Mesh] = []
     nodes: list[Node] = []
+    animations: list[Animation] = []
     scenes: list[SceneNodes] = []
     cameras: list[Camera] = []
     scene: Index | None = None

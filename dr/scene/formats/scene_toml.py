@@ -10,6 +10,7 @@ from dr.scene import matrix, trig
 from dr.scene.assets import Files, Role, resolve_name
 from dr.scene.formats import scene_toml_schema as schema
 from dr.scene.formats.assembly import Assembly
+from dr.scene.formats.scene_toml_animation import last_key_s, posed
 from dr.scene.formats.scene_toml_camera import camera
 from dr.scene.formats.scene_toml_materials import NamedMaterials
 from dr.scene.formats.shapes import box_mesh, quad_mesh
@@ -32,10 +33,19 @@ from dr.scene.model import (
 LoadPart = Callable[[str, str], Scene | Mesh]  # (name, place) -> the contents of another scene file
 
 
-def load_scene_toml(files: Files, name: str, load_part: LoadPart) -> Scene:
-    """The described scene, without what dr.scene.complete adds. `load_part` loads what it includes."""
+def read_scene_toml(files: Files, name: str) -> schema.SceneTable:
+    """What the file says, checked for names, types and ranges alone."""
     label = posixpath.basename(name)
-    table = read_tables(files.read(name, Role.SCENE, label), schema.SceneTable, label)
+    return read_tables(files.read(name, Role.SCENE, label), schema.SceneTable, label)
+
+
+def load_scene_toml(files: Files, name: str, written: schema.SceneTable, time_s: float, load_part: LoadPart) -> Scene:
+    """The scene `written` in the file `name`, as it stands at a moment, without what dr.scene.complete adds.
+
+    `load_part` loads what it includes.
+    """
+    label = posixpath.basename(name)
+    table = posed(written, time_s, label)
     assembly = Assembly()
     materials = NamedMaterials(assembly, files, name, label)
     materials.define(table.materials)
@@ -49,6 +59,7 @@ def load_scene_toml(files: Files, name: str, load_part: LoadPart) -> Scene:
     for number, each in enumerate(table.objects):
         _add_object(each, assembly, materials, load_part, _Place(name, f"{label}: objects[{number}]"))
     materials.override(table.overrides)
+    own_last_s = last_key_s(table)
     return Scene(
         name=table.name or name,
         meshes=tuple(assembly.meshes),
@@ -60,6 +71,8 @@ def load_scene_toml(files: Files, name: str, load_part: LoadPart) -> Scene:
         settings=table.render,
         view=table.view,
         servers=tuple(table.servers),
+        animated=assembly.animated or own_last_s is not None,
+        last_s=max(assembly.last_s, own_last_s or 0.0),
         notices=tuple(assembly.notices),
     )
 
@@ -140,7 +153,8 @@ def _light(table: schema.LightTable, place: str) -> Light:
     if isinstance(table, schema.QuadLightTable):
         if matrix.length(matrix.cross(table.edge_u, table.edge_v)) == 0.0:
             raise BadInput(f"{place}: expected edges that span an area, found parallel or zero ones")
-        return QuadLight(**{field: getattr(table, field) for field in table.__struct_fields__})
+        fields = set(QuadLight.__struct_fields__)
+        return QuadLight(**{field: getattr(table, field) for field in table.__struct_fields__ if field in fields})
     if isinstance(table, schema.PointLightTable):
         return PointLight(position=table.position, intensity=table.intensity)
     if isinstance(table, schema.SpotLightTable):

@@ -75,6 +75,69 @@ class Box(Struct, frozen=True, kw_only=True):
     max: Vec3
 
 
+class Motion(Struct, frozen=True, kw_only=True):
+    """Base of all animations of a table. Each key that it moves has one value for each of `times` (seconds)."""
+
+    times: Annotated[list[float], Meta(min_length=1)]
+    interpolation: Literal["linear", "smooth", "step"] = "linear"
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """AxisAngle in motion."""
+
+    axis: Vec3
+    angle: list[float]  # degrees
+
+
+class ObjectMotion(Motion, frozen=True, kw_only=True):
+    translate: list[Vec3] | None = None
+    rotate: list[Vec3] | Turn | None = None
+    scale: list[float | Vec3] | None = None
+
+
+class CameraMotion(Motion, frozen=True, kw_only=True):
+    position: list[Vec3] | None = None
+    target: list[Vec3] | None = None
+    up: list[Vec3] | None = None
+    orbit: list[float] | None = None  # degrees
+    fov: list[Annotated[float, Meta(gt=0, lt=180)]] | None = None
+    focal_length: list[Positive] | None = None
+    orthographic_height: list[Positive] | None = None
+    aperture_radius: list[NotNegative] | None = None
+    f_stop: list[Positive] | None = None
+    focus_distance: list[Positive] | None = None
+
+
+class QuadLightMotion(Motion, frozen=True, kw_only=True):
+    corner: list[Vec3] | None = None
+    edge_u: list[Vec3] | None = None
+    edge_v: list[Vec3] | None = None
+    radiance: list[PositiveRGB] | None = None
+
+
+class PointLightMotion(Motion, frozen=True, kw_only=True):
+    position: list[Vec3] | None = None
+    intensity: list[PositiveRGB] | None = None
+
+
+class SpotLightMotion(PointLightMotion, frozen=True, kw_only=True):
+    direction: list[Vec3] | None = None
+    target: list[Vec3] | None = None
+    inner_angle: list[HalfAngle] | None = None
+    outer_angle: list[HalfAngle] | None = None
+
+
+class DirectionalLightMotion(Motion, frozen=True, kw_only=True):
+    direction: list[Vec3] | None = None
+    irradiance: list[PositiveRGB] | None = None
+
+
+class EnvironmentMotion(Motion, frozen=True, kw_only=True):
+    radiance: list[PositiveRGB] | None = None
+    strength: list[NotNegative] | None = None
+    rotation: list[float] | None = None
+
+
 class ObjectTable(Struct, frozen=True, kw_only=True):
     """Exactly one of file, quad and box."""
 
@@ -87,6 +150,7 @@ class ObjectTable(Struct, frozen=True, kw_only=True):
     rotate: Vec3 | AxisAngle | None = None  # degrees
     scale: float | Vec3 | None = None
     matrix: Matrix | None = None
+    animation: ObjectMotion | None = None
 
 
 class QuadLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="quad"):
@@ -97,11 +161,13 @@ class QuadLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="q
     two_sided: bool = False
     visible: bool = True
     name: str = ""
+    animation: QuadLightMotion | None = None
 
 
 class PointLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="point"):
     position: Vec3
     intensity: PositiveRGB
+    animation: PointLightMotion | None = None
 
 
 class SpotLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="spot"):
@@ -111,11 +177,13 @@ class SpotLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="s
     target: Vec3 | None = None
     inner_angle: HalfAngle = 0.0  # degrees, half angles
     outer_angle: HalfAngle = 45.0
+    animation: SpotLightMotion | None = None
 
 
 class DirectionalLightTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="directional"):
     direction: Vec3
     irradiance: PositiveRGB
+    animation: DirectionalLightMotion | None = None
 
 
 class EnvironmentTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag="environment"):
@@ -123,6 +191,7 @@ class EnvironmentTable(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     radiance: PositiveRGB = (1.0, 1.0, 1.0)
     strength: NotNegative = 1.0
     rotation: float = 0.0  # degrees about +Y
+    animation: EnvironmentMotion | None = None
 
 
 LightTable = QuadLightTable | PointLightTable | SpotLightTable | DirectionalLightTable | EnvironmentTable
@@ -141,6 +210,7 @@ class CameraTable(Struct, frozen=True, kw_only=True):
     aperture_radius: NotNegative | None = None  # metres
     f_stop: Positive | None = None
     focus_distance: Positive | None = None
+    animation: CameraMotion | None = None
 
 
 class SceneTable(Struct, frozen=True, kw_only=True):

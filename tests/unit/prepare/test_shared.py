@@ -97,15 +97,24 @@ def test_what_nobody_uses_is_removed_and_what_is_used_stays(tmp_path):
 
 def test_the_key_knows_what_preparation_reads_and_nothing_else():
     plain = RenderSettings()
-    key = scene_key(b"manifest", plain, "code")
-    assert key == scene_key(b"manifest", RenderSettings(samples=1, seed=7, max_depth=2), "code")
+    key = scene_key(b"manifest", False, plain, "code")
+    assert key == scene_key(b"manifest", False, RenderSettings(samples=1, seed=7, max_depth=2), "code")
     others = [
-        scene_key(b"other", plain, "code"),
-        scene_key(b"manifest", plain, "newer"),
-        scene_key(b"manifest", RenderSettings(default_light=False), "code"),
-        scene_key(b"manifest", RenderSettings(width=10), "code"),
+        scene_key(b"other", False, plain, "code"),
+        scene_key(b"manifest", False, plain, "newer"),
+        scene_key(b"manifest", False, RenderSettings(default_light=False), "code"),
+        scene_key(b"manifest", False, RenderSettings(width=10), "code"),
     ]
     assert len({key, *others}) == 5
+
+
+def test_frames_share_a_key_where_nothing_moves_and_nowhere_else():
+    frames = [RenderSettings(frame=3), RenderSettings(frame=4), RenderSettings(frame=4, fps=30.0)]
+    assert len({scene_key(b"manifest", False, settings, "code") for settings in frames}) == 1
+    assert len({scene_key(b"manifest", True, settings, "code") for settings in frames}) == 3
+    assert scene_key(b"manifest", True, RenderSettings(), "code") != scene_key(
+        b"manifest", False, RenderSettings(), "code"
+    )
 
 
 def test_a_private_folder_is_private_and_goes_with_its_owner(tmp_path):

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from dr.scene.formats import load_scene
-from dr.scene.formats.scene_toml_schema import MaterialFields, ObjectTable
+from dr.scene.formats.scene_toml_schema import (
+    CameraMotion,
+    CameraTable,
+    DirectionalLightMotion,
+    EnvironmentMotion,
+    MaterialFields,
+    ObjectMotion,
+    ObjectTable,
+    QuadLightMotion,
+    SpotLightMotion,
+)
 from dr.scene.model import RenderSettings, ViewSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "scene.md").read_text()
@@ -33,7 +43,11 @@ def test_an_example_of_the_documentation_loads(text, files, glb, gltf):
     assert not [line for line in scene.notices if "no material" in line]
 
 
-@pytest.mark.parametrize("table", [MaterialFields, ObjectTable, RenderSettings, ViewSettings])
+TABLES = [MaterialFields, ObjectTable, CameraTable, RenderSettings, ViewSettings]
+MOTIONS = [ObjectMotion, CameraMotion, QuadLightMotion, SpotLightMotion, DirectionalLightMotion, EnvironmentMotion]
+
+
+@pytest.mark.parametrize("table", [*TABLES, *MOTIONS])
 def test_the_documentation_names_every_key(table):
     assert [key for key in table.__struct_fields__ if not re.search(rf"\b{key}\b", PAGE)] == []
 

@@ -34,7 +34,7 @@ class Files:
 def load_or_refuse(name: str, data: bytes, **others: bytes) -> None:
     message = ""
     try:
-        load_scene(Files({name: data, **others}), name)
+        load_scene(Files({name: data, **others}), name, {"frame": 12})  # between two keys of what moves
     except BadInput as error:
         message = str(error)
     assert message.isprintable()
@@ -54,6 +54,20 @@ DOCUMENT: dict[str, Any] = {
         {"extensions": {"KHR_lights_punctual": {"light": 0}}, "translation": [1, 2, 3]},
     ],
     "cameras": [{"type": "perspective", "perspective": {"yfov": 0.8}}],
+    "animations": [
+        {
+            "channels": [
+                {"sampler": 0, "target": {"node": 2, "path": "translation"}},
+                {"sampler": 1, "target": {"node": 0, "path": "rotation"}},
+                {"sampler": 2, "target": {"node": 0, "path": "weights"}},
+            ],
+            "samplers": [
+                {"input": 5, "output": 1, "interpolation": "STEP"},
+                {"input": 5, "output": 4},
+                {"input": 6, "output": 5, "interpolation": "CUBICSPLINE"},
+            ],
+        }
+    ],
     "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}, "emissiveFactor": [1, 1, 1]}],
     "textures": [{"source": 0, "sampler": 0}],
     "samplers": [{"wrapS": 33071}],
@@ -89,6 +103,8 @@ DOCUMENT: dict[str, Any] = {
                 "values": {"bufferView": 4},
             },
         },
+        {"bufferView": 0, "componentType": 5126, "count": 3, "type": "SCALAR"},
+        {"bufferView": 0, "componentType": 5126, "count": 1, "type": "SCALAR"},
     ],
     "bufferViews": [
         {"buffer": 0, "byteLength": 36},
@@ -137,11 +153,19 @@ kind = "spot"
 position = [0, 1, 0]
 target = [0, 0, 0]
 intensity = [1, 1, 1]
+[lights.animation]
+times = [0, 2]
+target = [[0, 0, 0], [1, 0, 0]]
 [[cameras]]
 position = [0, 0, 4]
 target = [0, 0, 0]
 focal_length = 35.0
 f_stop = 2.0
+[cameras.animation]
+times = [0.0, 1.0, 3.0]
+interpolation = "smooth"
+orbit = [0, 90, 360]
+f_stop = [2, 3, 4]
 """
 FILES = {"main.glb": GLB, "main.ply": PLY, "main.scene.toml": TOML}
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dr.errors import BadInput
-from dr.scene.assets import Asset, Role
+from dr.scene.assets import Asset, Manifest, Role
 from dr.scene.formats import load_scene
 from dr.scene.survey import run_survey
 
@@ -53,6 +53,22 @@ def test_a_survey_says_all_that_a_client_needs(scene_file):
     assert (counts.meshes, counts.triangles, counts.instances, counts.images, counts.lights) == (1, 12, 1, 2, 1)
     assert survey.memory_bytes > 12 * 64
     assert survey.notices == ()
+
+
+def test_a_survey_says_whether_something_moves_and_how_long(scene_file):
+    still = run_survey(scene_file)
+    assert (still.animated, still.last_s, still.manifest.animated) == (False, 0.0, False)
+    scene_file.write_text(SCENE + "[cameras.animation]\ntimes = [0.5, 2]\nposition = [[0, 0, 5], [0, 1, 5]]\n")
+    moving = run_survey(scene_file)
+    assert (moving.animated, moving.last_s, moving.manifest.animated) == (True, 2.0, True)
+
+
+def test_a_manifest_says_nothing_of_motion_where_nothing_moves(scene_file):
+    """So that the scene keeps its digest, by which servers and journals know it."""
+    manifest = run_survey(scene_file).manifest
+    assert b"animated" not in manifest.encode()
+    moving = msgspec.structs.replace(manifest, animated=True)
+    assert Manifest.decode(moving.encode()) == moving != Manifest.decode(manifest.encode())
 
 
 def test_its_manifest_lists_every_file_with_its_digest(scene_file):
