@@ -104,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     setup_s: Annotated[float, _seconds("a client that sends no frame for so long loses its lease")] = 30.0
     drain_s: Annotated[float, _seconds("running buckets are waited for so long before a server ends")] = 4.0
     bucket_s: Annotated[float, _seconds("a bucket that takes longer has failed")] = 86400.0
+    stuck_s: Annotated[float, _seconds("a render thread that goes on for so long after a cancel is stuck")] = 10.0
     waiters: Annotated[int, _about("clients that may wait for a busy server", "clients", ge=0, le=4096)] = 64
     queued_buckets: Annotated[int, _about("buckets that a client may queue", "buckets", ge=1, le=1 << 24)] = 65536
     scene_bytes: Annotated[int, _about("size of all files of a scene", "bytes", ge=1, le=1 << 48)] = 1 << 40

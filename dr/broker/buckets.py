@@ -11,6 +11,8 @@ from itertools import count
 from math import prod
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from dr.errors import BadInput
 from dr.protocol.messages import BucketWork
 from dr.scene.model import Region, RenderSettings
@@ -24,6 +26,7 @@ BUCKETS_PER_THREAD = 16
 MAX_BUCKETS_PER_S = 5000
 SAMPLES_PER_S = 250_000.0  # of one thread, before anything was measured
 AUTO_SIZES = range(8, 257, 8)
+LEAST_SIDE = 8  # pixels, below which no bucket is split
 
 Cell: TypeAlias = tuple[int, int]  # column and row of the grid
 
@@ -78,6 +81,28 @@ def choose_size(settings: RenderSettings, threads: int, samples_per_s: float = S
     while prod(_grid(region, size)) > MAX_BUCKETS:
         size += AUTO_SIZES.step
     return size
+
+
+def choose_cell(settings: RenderSettings, threads: int, samples_per_s: float = SAMPLES_PER_S) -> int:
+    """The size in pixels that an adaptive frame is cut into first; buckets are split down from there as they go out.
+
+    A bucket should have to be split, since it cannot grow: four times the size that `choose_size` would take.
+    """
+    return max(AUTO_SIZES[0], min(AUTO_SIZES[-1], 4 * choose_size(settings, threads, samples_per_s)))
+
+
+def halve(work: BucketWork) -> tuple[BucketWork, BucketWork] | None:
+    """The two halves of a bucket across its longer side, cut at a multiple of 8 pixels; None: it is too small for that.
+
+    Both keep its id: whoever takes them into a ledger gives them their own.
+    """
+    across = work.width >= work.height
+    half = (max(work.width, work.height) // 2 + LEAST_SIDE - 1) // LEAST_SIDE * LEAST_SIDE
+    if half >= max(work.width, work.height):
+        return None
+    if across:
+        return replace(work, width=half), replace(work, x=work.x + half, width=work.width - half)
+    return replace(work, height=half), replace(work, y=work.y + half, height=work.height - half)
 
 
 def order_cells(columns: int, rows: int, order: Order, seed: int = 0) -> list[Cell]:

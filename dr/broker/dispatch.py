@@ -1,128 +1,144 @@
-"""Hands buckets to ready servers and takes tiles, failures and losses back. Knows no connection and no dialling.
-
-It keeps the ledger (`job`) and the servers' hands (`Server.running`, `Server.queued`) in step: whatever moves in one
-moves in the other within the same method.
-"""
+"""Hands buckets to ready servers and takes tiles, failures and losses back. Knows no connection and no dialling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import inf
-
-from dr.broker.commands import MergeTile, Topic
+from dr.broker.books import Books
+from dr.broker.commands import FrameFinished, MergeTile, Topic
 from dr.broker.fleet import Fleet, Phase, Server
-from dr.broker.job import Frame, Job, State
+from dr.broker.frames import Frames, LiveFrame
+from dr.broker.job import Entry, Frame
 from dr.broker.outbox import Outbox
-from dr.broker.schedule import (
-    UNKNOWN_BUCKET_S,
-    Claim,
-    Hand,
-    Idler,
-    choose_bucket,
-    choose_races,
-    count_credit,
-    expect_queued,
-    expect_running,
-)
+from dr.broker.races import Races
+from dr.broker.schedule import OVERDUE, OVERDUE_S
+from dr.broker.sizing import Sizing
+from dr.broker.worker import Assignment, Ticket
 from dr.errors import ProtocolError
 from dr.protocol.envelope import Payload
-from dr.protocol.messages import Bucket, Cancel, Setup, Tile
+from dr.protocol.messages import Setup, Tile
 
-BATCH = 512  # buckets of one message, far below the header's limit
+MAX_FAILED = 3  # buckets in a row that failed on a server and were rendered by others
 
 
 class Dispatch:
-    """The buckets of one frame on their way to servers and back."""
+    """The buckets of all live frames on their way to servers and back."""
 
-    def __init__(self, fleet: Fleet, outbox: Outbox, epoch: int) -> None:
+    def __init__(self, fleet: Fleet, outbox: Outbox, frames: Frames) -> None:
         self.fleet = fleet
         self.outbox = outbox
-        self.epoch = epoch
-        self.frame: Frame | None = None
-        self.job = Job(())
-        self.race_at = inf  # when to look for races
-        self._raced_at = -inf
+        self.frames = frames
+        self.books = Books(fleet, outbox, frames)
+        self.sizing = Sizing(self.books)
+        self.races = Races(self.books)
+        self.hungry: dict[bytes, Server] = {}  # by boot: ready ones that may hold more than there was for them
+        self.unfit: list[tuple[Server, str]] = []  # whom to set aside, and why
+
+    # Frames
 
     def begin(self, frame: Frame) -> None:
-        self.frame = frame
-        self.job = Job(frame.buckets)
+        """A frame is live from now on: whoever is held prepares it."""
+        self.frames.begin(frame, int.from_bytes(self.fleet.draw(6), "little"))
+        for server in self.fleet:
+            if server.phase in {Phase.LEASED, Phase.READY}:
+                self._send_setup(server, self.frames.live[-1])
+
+    def end_frame(self) -> FrameFinished | None:
+        """The oldest frame, if nothing of it is left to do. Who was ready for nothing else prepares the next one."""
+        finished = self.frames.end_first()
+        if finished:
+            for server in self.fleet.ready():
+                if not any(server.boot in live.ready for live in self.frames.live):
+                    self._leave(server)
+                    self.fleet.move(server, Phase.LEASED)
+        return finished
+
+    def send_setup(self, server: Server) -> None:
+        """Lets a server that is held now prepare what there is."""
+        for live in self.frames.live:
+            self._send_setup(server, live)
+
+    def add_ready(self, server: Server, live: LiveFrame, now: float) -> None:
+        """The server has prepared this frame and may be handed its buckets."""
+        live.ready.add(server.boot)
+        if server.phase is Phase.LEASED:
+            self.fleet.move(server, Phase.READY)
+            self.books.speed.count(server.boot, server)
+        self.serve(server, now)
 
     # Out
 
-    def send_setup(self, server: Server) -> None:
-        """Lets a server that is held prepare the frame, if there is one already."""
-        if self.frame:
-            message = Setup(
-                lease=server.lease,
-                epoch=self.epoch,
-                manifest=self.frame.manifest,
-                manifest_bytes=self.frame.assets[self.frame.manifest],
-                settings=self.frame.settings,
-                channels=list(self.frame.channels),
-            )
-            self.outbox.send(server, message)
-
     def serve(self, server: Server, now: float) -> None:
-        """Gives a ready server as much as it may hold."""
+        """Gives a ready server as much as it may hold, of the oldest frame first."""
         if server.phase is not Phase.READY:
             return
-        chosen = []
-        while (bucket := choose_bucket(self.job, self._hand(server), self._ready_boots())) is not None:
-            server.alone = self.job.entries[bucket].state is State.SUSPECT
-            self._assign(server, bucket, now)
-            chosen.append(bucket)
-        self._send_work(server, chosen)
-        if server.idle_threads and self.job.is_running_out:
-            self.race_at = min(self.race_at, max(now, self._raced_at + self.fleet.timers.race_s))
+        for live in self.frames.live:
+            if server.boot in live.ready and not self._serve_from(live, server, now):
+                break
+        if server.idle_threads:
+            self.hungry[server.boot] = server
+            self.races.look_soon(now)
+        else:
+            self.hungry.pop(server.boot, None)
+            if len(self.frames.live) > 1 and not self.frames.live[0].job.todo:
+                self.races.look_soon(now)
 
     def serve_all(self, now: float) -> None:
-        for server in self.fleet.ready():
+        """Something came back: those who could hold more may have it."""
+        for server in list(self.hungry.values()):
             self.serve(server, now)
 
     def start_races(self, now: float) -> None:
-        """Lets idle servers race the buckets that we expect last."""
-        self.race_at, self._raced_at = inf, now
-        ready = self.fleet.ready()
-        typical_s = self._typical_s(ready)
-        idlers = [Idler(s.boot, s.idle_threads, s.bucket_s or typical_s) for s in ready if s.idle_threads]
-        if not idlers or not self.job.is_running_out:
-            return
-        claims = list(self._claims(now, typical_s))
-        races: dict[bytes, list[int]] = {}
-        for bucket, boot in choose_races(claims, idlers, now):
-            self._assign(self.fleet.holders[boot], bucket, now)
-            races.setdefault(boot, []).append(bucket)
-        for boot, buckets in races.items():
-            self._send_work(self.fleet.holders[boot], buckets)
-        if len(claims) > sum(map(len, races.values())) and {claim.boot for claim in claims} != {i.boot for i in idlers}:
-            self.race_at = now + self.fleet.timers.race_s
+        """Lets idle servers race, or take over, what we expect last."""
+        self.races.start(self.hungry.values(), now)
+        self.serve_all(now)
 
     # Back
 
     def take_tile(self, server: Server, tile: Tile, payload: Payload, now: float) -> bool:
         """A tile came. Returns whether it counts; ProtocolError when it is not one that we asked this farm for."""
-        frame, bucket = self.frame, tile.bucket.id
-        if frame is None or not self.job.was_assigned(tile.bucket) or tuple(tile.channels) != frame.channels:
+        live, bucket = self.frames.find(tile.epoch), tile.bucket.id
+        if live is None or not live.job.was_assigned(tile.bucket) or tuple(tile.channels) != live.frame.channels:
             raise ProtocolError(f"expected a tile of a bucket that was handed out, found {tile.bucket}")
-        holders = self.job.finish(bucket)
+        ticket = (tile.epoch, bucket)
+        holders = live.job.finish(bucket)
         if holders is None:
+            server.wasted_s = 0.0  # it lost, and it lives
             return False
-        server.measure_tile(tile.seconds)
-        attempts = self.job.entries[bucket].attempts
+        server.count_tile(ticket, tile.seconds, now)
+        if server.phase is Phase.READY:
+            self.books.speed.count(server.boot, server)
+        attempts, frame = live.job.entries[bucket].attempts, live.frame
         self.outbox.add(
-            MergeTile(tile.bucket, frame.channels, payload, server.name, server.endpoint, tile.seconds, attempts)
+            MergeTile(
+                tile.bucket,
+                frame.channels,
+                payload,
+                server.name,
+                server.endpoint,
+                tile.seconds,
+                attempts,
+                frame.index,
+            )
         )
         for holder in [self.fleet.holders[boot] for boot in holders]:
-            holder.let_go(bucket, now)
+            assignment = self.books.let_go(holder, ticket, now)
             if holder is not server:
-                self._send_cancel(holder, [bucket])
+                self.books.send_cancel(holder, [ticket])
+                self._blame_loser(holder, assignment, now)
             self.serve(holder, now)
+        self._blame_failed(live.job.entries[bucket], server, ticket)
         return True
 
-    def take_failure(self, server: Server, bucket: int, error: str, now: float) -> None:
+    def take_unfit(self) -> list[tuple[Server, str]]:
+        """Servers that should take no part any more, with the reason, each named once."""
+        unfit, self.unfit = self.unfit, []
+        return unfit
+
+    def take_failure(self, server: Server, ticket: Ticket, error: str, now: float) -> None:
         """The server said that it cannot render a bucket which it holds."""
-        server.let_go(bucket, now)
-        self._fail(server, bucket, error)
+        self.books.let_go(server, ticket, now)
+        server.failed[ticket] = False
+        self._fail(server, ticket, error)
+        self.serve(server, now)
         self.serve_all(now)
 
     def take_back(self, server: Server, reason: str, now: float, *, died: bool) -> None:
@@ -131,77 +147,105 @@ class Dispatch:
         The first death among many makes suspects; a death beside nothing else counts as the bucket's own failure.
         """
         held, running, alone = server.buckets_held(), set(server.running), server.alone
-        for bucket in reversed(held):
-            server.let_go(bucket, now)
+        self._leave(server)
+        for ticket in reversed(held):
             if died and alone:
-                self._fail(server, bucket, reason)
+                self.books.let_go(server, ticket, now)
+                self._fail(server, ticket, reason)
             else:
-                self.job.release(bucket, server.boot, suspect=died and bucket in running)
+                self.books.release(server, ticket, now, suspect=died and ticket in running)
 
     def drain(self, server: Server, now: float) -> None:
         """Takes back what the server has not begun."""
         queued = list(server.queued)
-        for bucket in reversed(queued):
-            server.let_go(bucket, now)
-            self.job.release(bucket, server.boot)
-        self._send_cancel(server, queued)
+        self._leave(server)
+        for ticket in reversed(queued):
+            self.books.release(server, ticket, now)
+        self.books.send_cancel(server, queued)
         self.serve_all(now)
 
     def cancel(self, server: Server, now: float) -> None:
-        """Takes everything from a server that stays connected, because the frame is over."""
-        self._send_cancel(server, server.buckets_held())
+        """Takes everything from a server that stays connected, because the render is over."""
+        self.books.send_cancel(server, server.buckets_held())
         self.take_back(server, "", now, died=False)
 
-    def _fail(self, server: Server, bucket: int, error: str) -> None:
-        poisoned = self.job.fail(bucket, server.boot, error, len(self.fleet.holders))
-        work = self.job.entries[bucket].work
+    def check(self) -> None:
+        """Proves that ledgers, servers and who is ready for what agree. Raises Impossible."""
+        self.books.check()
+
+    def _send_setup(self, server: Server, live: LiveFrame) -> None:
+        frame = live.frame
+        message = Setup(
+            lease=server.lease,
+            epoch=live.epoch,
+            manifest=frame.manifest,
+            manifest_bytes=frame.assets[frame.manifest],
+            settings=frame.settings,
+            channels=list(frame.channels),
+        )
+        self.outbox.send(server, message)
+
+    def _serve_from(self, live: LiveFrame, server: Server, now: float) -> bool:
+        """Gives what this frame has for the server; returns whether the next frame may give more."""
+        chosen = []
+        while (bucket := self.sizing.next_bucket(live, server, now)) is not None:
+            self.books.assign(live, bucket, server, now)
+            chosen.append(bucket)
+        self.books.send_work(live, server, chosen)
+        return not live.job.todo and not self._keep_for_suspect(live, server, now)
+
+    def _keep_for_suspect(self, live: LiveFrame, server: Server, now: float) -> bool:
+        """Whether the server renders a suspect now, alone, or gets nothing more until it can.
+
+        Suspects come last: only when nothing else of their frame is unassigned. No more servers wait than there are
+        suspects, so that the others go on with the next frame.
+        """
+        job, boot = live.job, server.boot
+        bucket = None if server.alone else job.next_suspect(boot, live.ready)
+        if bucket is None:
+            live.waiting.discard(boot)
+            return server.alone
+        if server.held:
+            if len(live.waiting) < len(job.suspects):
+                live.waiting.add(boot)
+            return boot in live.waiting
+        live.waiting.discard(boot)
+        server.alone = True
+        self.books.assign(live, bucket, server, now)
+        self.books.send_work(live, server, [bucket])
+        return True
+
+    def _fail(self, server: Server, ticket: Ticket, error: str) -> None:
+        job, bucket = self.books.live_of(ticket).job, ticket[1]
+        poisoned = job.fail(bucket, server.boot, error, len(self.fleet.holders))
+        work = job.entries[bucket].work
         what = "given up" if poisoned else "tried again, alone and last"
         topic = Topic.POISONED if poisoned else Topic.FAILED
         self.outbox.notify(topic, f"bucket {bucket} at {work.x},{work.y}: {error}; {what}", server)
 
-    def _assign(self, server: Server, bucket: int, now: float) -> None:
-        self.job.assign(bucket, server.boot)
-        server.take(bucket, now)
+    def _blame_loser(self, server: Server, lost: Assignment, now: float) -> None:
+        """A race was lost. A server all of whose threads do nothing else, tile after tile of others, hangs."""
+        if lost.began < now:
+            server.wasted_s += now - lost.began
+        expected_s = lost.samples / self.books.speed.of(server)
+        if server.wasted_s > server.threads * max(OVERDUE_S, OVERDUE * expected_s):
+            server.wasted_s = 0.0
+            self.unfit.append((server, "its render threads hang"))
 
-    def _send_work(self, server: Server, buckets: Sequence[int]) -> None:
-        for batch in _batches(buckets):
-            works = [self.job.entries[bucket].work for bucket in batch]
-            self.outbox.send(server, Bucket(lease=server.lease, epoch=self.epoch, buckets=works))
+    def _blame_failed(self, entry: Entry, server: Server, ticket: Ticket) -> None:
+        """A bucket was rendered that had failed before: what was it that failed, the bucket or its server?"""
+        for boot in {boot for boot in entry.failures if boot != server.boot}:
+            suspect = self.fleet.holders[boot]
+            if suspect.boot == boot and ticket in suspect.failed:
+                suspect.failed[ticket] = True
+                if sum(suspect.failed.values()) == MAX_FAILED:
+                    reason = f"failed {MAX_FAILED} buckets in a row that others rendered, at last: {entry.error}"
+                    self.unfit.append((suspect, reason))
 
-    def _send_cancel(self, server: Server, buckets: Sequence[int]) -> None:
-        for batch in _batches(buckets):
-            self.outbox.send(server, Cancel(lease=server.lease, epoch=self.epoch, buckets=list(batch)))
-
-    # What the scheduler sees
-
-    def _hand(self, server: Server) -> Hand:
-        credit = count_credit(server.threads, server.rtt_s, server.bucket_s)
-        return Hand(server.boot, server.held, credit, server.alone)
-
-    def _ready_boots(self) -> frozenset[bytes]:
-        if not self.job.suspects:
-            return frozenset()
-        return frozenset(server.boot for server in self.fleet.ready())
-
-    def _typical_s(self, ready: Sequence[Server]) -> float:
-        known = [server.bucket_s for server in ready if server.bucket_s]
-        return sum(known) / len(known) if known else UNKNOWN_BUCKET_S
-
-    def _claims(self, now: float, typical_s: float) -> Iterator[Claim]:
-        """The buckets that may be raced: held by one server, and no suspects."""
-        for server in self.fleet:
-            bucket_s = server.bucket_s or typical_s
-            for bucket, since in server.running.items():
-                if self._may_be_raced(bucket):
-                    yield Claim(bucket, server.boot, expect_running(now, since, bucket_s))
-            for position, bucket in enumerate(server.queued):
-                if self._may_be_raced(bucket):
-                    yield Claim(bucket, server.boot, expect_queued(now, position, server.threads, bucket_s))
-
-    def _may_be_raced(self, bucket: int) -> bool:
-        entry = self.job.entries[bucket]
-        return len(entry.servers) == 1 and not entry.suspect
-
-
-def _batches(buckets: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (buckets[begin : begin + BATCH] for begin in range(0, len(buckets), BATCH))
+    def _leave(self, server: Server) -> None:
+        """The server is handed nothing any more, of any frame."""
+        self.hungry.pop(server.boot, None)
+        self.books.speed.forget(server.boot)
+        for live in self.frames.live:
+            live.ready.discard(server.boot)
+            live.waiting.discard(server.boot)

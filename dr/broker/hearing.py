@@ -9,12 +9,13 @@ from dr.broker import events as on
 from dr.broker.commands import ReadAsset, Topic
 from dr.broker.dispatch import Dispatch
 from dr.broker.fleet import HEARING, Fleet, Phase, Server, Verdict
+from dr.broker.joining import Joining
 from dr.broker.links import Links
 from dr.broker.outbox import Outbox
 from dr.errors import ProtocolError
 from dr.protocol import messages as say
 
-MAX_READS = 8  # assets that a server may have asked for at a time; it should stop at 4
+MAX_READS = 16  # unanswered `get` of a server; it should stop at 4 for each of three frames, one just finished
 FINAL_CODES = frozenset({"version", "kernels", "key", "refused"})  # of `error`: dialling again is no use
 
 _Hearer: TypeAlias = Callable[[Server, Any, float], None]
@@ -23,7 +24,7 @@ _Hearer: TypeAlias = Callable[[Server, Any, float], None]
 class Hearing:
     """Hears every message of every server while a render runs."""
 
-    def __init__(self, fleet: Fleet, outbox: Outbox, dispatch: Dispatch, links: Links) -> None:
+    def __init__(self, fleet: Fleet, outbox: Outbox, dispatch: Dispatch, links: Links, joining: Joining) -> None:
         self.fleet = fleet
         self.outbox = outbox
         self.dispatch = dispatch
@@ -31,10 +32,10 @@ class Hearing:
         self.dropped = 0  # messages of an unknown peer, an old lease or epoch, or about a finished bucket
         self.bad_scene = ""  # why every server would say that the scene is bad
         self._hearers: Mapping[type, _Hearer] = {
-            say.Welcome: self._hear_welcome,
-            say.Grant: self._hear_grant,
+            say.Welcome: self._count(joining.hear_welcome),
+            say.Grant: self._count(joining.hear_grant),
             say.Pong: self._hear_pong,
-            say.NoLease: self._hear_nolease,
+            say.NoLease: self._count(joining.hear_nolease),
             say.ErrorMessage: self._hear_error,
             say.Here: self._hear_here,
         }
@@ -74,12 +75,12 @@ class Hearing:
         server = self.fleet.peers.get(event.peer)
         if not server:
             return
-        server.reads -= 1
-        if not server.lease:
+        epoch = server.pop_read((event.digest, event.offset))
+        if not server.lease or not self.dispatch.frames.find(epoch):
             return
         message = say.Chunk(
             lease=server.lease,
-            epoch=self.dispatch.epoch,
+            epoch=epoch,
             digest=event.digest,
             offset=event.offset,
             missing=event.missing,
@@ -98,53 +99,25 @@ class Hearing:
             self._leased_hearers[type(message)](server, message, now)
 
     def _is_current(self, server: Server, message: say.ServerMessage) -> bool:
-        """Whether a message belongs to the lease and the frame that we have now."""
-        lease, epoch = getattr(message, "lease", b""), getattr(message, "epoch", self.dispatch.epoch)
-        return bool(server.lease) and lease == server.lease and epoch == self.dispatch.epoch
+        """Whether a message belongs to the lease that we have now, and to a live frame if it names one."""
+        if not server.lease or getattr(message, "lease", b"") != server.lease:
+            return False
+        epoch: int | None = getattr(message, "epoch", None)
+        return epoch is None or self.dispatch.frames.find(epoch) is not None
 
-    def _hear_welcome(self, server: Server, message: say.Welcome, now: float) -> None:
-        if server.phase not in {Phase.UP, Phase.WAITING}:
-            self.dropped += 1
-            return
-        if server.dials_in and server.boot != message.boot:
-            self.links.punish(server, "said `here` with another boot id than `welcome`", now)
-            return
-        if refusal := self.links.compare(message.version, message.kernels):
-            self.links.retire(server, Verdict.REFUSED, refusal, now)
-            return
-        twin = self.fleet.find_twin(server, message.boot)
-        if server.whole_host and not (twin and twin.whole_host):
-            self.links.dial_siblings(server, message.siblings, now)
-        if twin:
-            self.links.retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
-            return
-        server.name, server.boot = message.name, message.boot
-        if server.phase is Phase.UP:
-            self.fleet.move(server, Phase.WAITING)
-        if message.busy:
-            text = f"busy with {message.holder or 'another client'}; joins when it is free"
-            self.outbox.notify(Topic.WAITING, text, server)
+    def _count(self, hear: Callable[[Server, Any, float], bool]) -> _Hearer:
+        """Those that it calls no news are counted."""
 
-    def _hear_grant(self, server: Server, message: say.Grant, now: float) -> None:
-        if server.phase is not Phase.WAITING:
-            self.dropped += 1
-            return
-        self.fleet.grant(server, message.lease, message.threads)
-        self.dispatch.send_setup(server)
+        def count(server: Server, message: Any, now: float) -> None:
+            self.dropped += not hear(server, message, now)
+
+        return count
 
     def _hear_pong(self, server: Server, message: say.Pong, now: float) -> None:
         server.measure_pong(message.n, now)
 
     def _hear_beat(self, server: Server, message: say.Beat, now: float) -> None:
         """A sign of life, which any message is."""
-
-    def _hear_nolease(self, server: Server, message: say.NoLease, now: float) -> None:
-        if not server.lease:
-            self.dropped += 1
-            return
-        self.dispatch.take_back(server, "", now, died=False)
-        self.links.greet(server, now)
-        self.dispatch.serve_all(now)
 
     def _hear_error(self, server: Server, message: say.ErrorMessage, now: float) -> None:
         if message.code in FINAL_CODES:
@@ -156,28 +129,30 @@ class Hearing:
         self.links.punish(server, "said `here` on a connection that was greeted before", now)
 
     def _hear_get(self, server: Server, message: say.Get, now: float) -> None:
-        frame = self.dispatch.frame
-        size = frame.assets.get(message.digest) if frame else None
+        live = self.dispatch.frames.find(message.epoch)
+        size = live.frame.assets.get(message.digest) if live else None
         if size is None or message.offset + message.n > size:
             found = f"{message.n} bytes at {message.offset} of {message.digest.hex()[:12]} ({size or 'no'} bytes)"
             self.links.punish(server, f"expected `get` of an asset of this scene, found {found}", now)
-        elif server.reads >= MAX_READS:
+        elif len(server.reads) >= MAX_READS:
             self.links.punish(server, f"expected at most {MAX_READS} unanswered `get`, found more", now)
         else:
-            server.reads += 1
+            server.reads.append((message.digest, message.offset, message.epoch))
             self.outbox.add(ReadAsset(server.peer, message.digest, message.offset, message.n))
 
     def _hear_progress(self, server: Server, message: say.Progress, now: float) -> None:
         self.outbox.notify(Topic.PREPARING, message.text, server)
 
     def _hear_ready(self, server: Server, message: say.Ready, now: float) -> None:
-        if server.phase is not Phase.LEASED:
+        live = self.dispatch.frames.find(message.epoch)
+        if live is None or server.boot in live.ready or server.phase not in {Phase.LEASED, Phase.READY}:
             self.dropped += 1
             return
-        self.fleet.move(server, Phase.READY)
-        server.has_joined, server.is_reported = True, False
-        self.outbox.notify(Topic.JOINED, f"renders with {server.threads} threads", server)
-        self.dispatch.serve(server, now)
+        if not server.has_joined:
+            self.outbox.notify(Topic.JOINED, f"renders with {server.threads} threads", server)
+        server.has_joined, server.is_reported, server.trouble = True, False, ""
+        server.ready_since = min(server.ready_since, now)
+        self.dispatch.add_ready(server, live, now)
 
     def _hear_drain(self, server: Server, message: say.Drain, now: float) -> None:
         if server.phase is Phase.DRAINING:
@@ -199,7 +174,7 @@ class Hearing:
             self.bad_scene = message.error or "a server found the scene to be bad"
         elif message.bucket is None:
             self.links.retire(server, Verdict.UNFIT, message.error, now)
-        elif server.holds(message.bucket):
-            self.dispatch.take_failure(server, message.bucket, message.error, now)
+        elif server.holds(ticket := (message.epoch, message.bucket)):
+            self.dispatch.take_failure(server, ticket, message.error, now)
         else:
             self.dropped += 1

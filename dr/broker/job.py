@@ -1,24 +1,25 @@
 """The ledger of one frame: which bucket is where. Knows no server's state, no clock and no wire.
 
-A bucket is in exactly one state. It is TODO until a server takes it, ASSIGNED to one server or (a race) to two, and
-DONE with the first tile. When its last server is lost or fails it goes back: to the front of the queue, or, when it may
-itself be the cause, to the SUSPECT ones, which are tried alone and last. One that failed often enough is POISONED.
-Servers are named by their boot id: one process, one name.
+A bucket is in exactly one state. It is TODO until a server takes it, ASSIGNED to one server or (a race) to several, and
+DONE with the first tile; one that waits may be SPLIT into others, which take its place. When its last server is lost or
+fails it goes back: to the front of the queue, or, when it may itself be the cause, to the SUSPECT ones, which are tried
+alone and last. One that failed often enough is POISONED. Servers are named by their boot id: one process, one name.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
-from enum import Enum
+from collections.abc import Iterable, Mapping, Sequence, Set
+from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dr.errors import Impossible
 from dr.protocol.messages import BucketWork, Channel
 from dr.scene.model import RenderSettings
 
-MAX_RACERS = 2
+MAX_HOLDERS = 8  # of one bucket: two that race, more only where all others hang
 MAX_FAILURES = 3
 
 
@@ -35,28 +36,32 @@ class Frame(Struct, frozen=True, kw_only=True):
     samples_done: int = 0  # pixels times samples that are not in `buckets`, because they were done before
 
 
-class State(Enum):
+class State(StrEnum):
     TODO = "todo"
     ASSIGNED = "assigned"
     SUSPECT = "suspect"
     DONE = "done"
     POISONED = "poisoned"
+    SPLIT = "split"  # others are rendered in its place
 
 
 # A tile may come from a server that was told to drop the bucket: hence the moves from TODO and SUSPECT to DONE.
 LEGAL_MOVES: Mapping[State, frozenset[State]] = {
-    State.TODO: frozenset({State.ASSIGNED, State.DONE}),
+    State.TODO: frozenset({State.ASSIGNED, State.DONE, State.SPLIT}),
     State.ASSIGNED: frozenset({State.ASSIGNED, State.TODO, State.SUSPECT, State.DONE, State.POISONED}),
     State.SUSPECT: frozenset({State.ASSIGNED, State.DONE}),
     State.DONE: frozenset(),
     State.POISONED: frozenset(),
+    State.SPLIT: frozenset(),
 }
+_OVER = frozenset({State.DONE, State.POISONED, State.SPLIT})
 
 
 class Entry(Struct, kw_only=True):
     """One bucket's line in the ledger."""
 
     work: BucketWork
+    samples: int
     state: State = State.TODO
     servers: tuple[bytes, ...] = ()  # that hold it now
     attempts: int = 0  # assignments so far
@@ -69,26 +74,26 @@ class Job:
     """The ledger. Every method that is handed an unknown bucket id or asked for an illegal move raises Impossible."""
 
     def __init__(self, buckets: Iterable[BucketWork]) -> None:
-        self.entries = [Entry(work=work) for work in buckets]
+        self.entries = [Entry(work=work, samples=count_samples(work)) for work in buckets]
         if any(entry.work.id != index for index, entry in enumerate(self.entries)):
             raise Impossible("expected bucket ids that count from 0 in order")
         self.todo = deque(range(len(self.entries)))
         self.suspects: deque[int] = deque()
         self.queues = {State.TODO: self.todo, State.SUSPECT: self.suspects}
-        self.samples = sum(_samples(entry.work) for entry in self.entries)
+        self.samples = self.samples_todo = sum(entry.samples for entry in self.entries)
         self.samples_done = 0
         self.counts = dict.fromkeys(State, 0)
-        self.counts[State.TODO] = len(self.entries)
+        self.counts[State.TODO] = self._left = len(self.entries)
 
     @property
     def is_over(self) -> bool:
         """Whether every bucket is done or poisoned."""
-        return self.counts[State.DONE] + self.counts[State.POISONED] == len(self.entries)
+        return not self._left
 
     @property
-    def is_running_out(self) -> bool:
-        """Whether no bucket but suspects waits for a server: time for races."""
-        return not self.todo
+    def buckets(self) -> int:
+        """How many there are, those that were split not counted."""
+        return len(self.entries) - self.counts[State.SPLIT]
 
     def was_assigned(self, work: BucketWork) -> bool:
         """Whether this very bucket was ever given to a server."""
@@ -115,12 +120,28 @@ class Job:
     def assign(self, bucket: int, server: bytes) -> None:
         """Gives the server a bucket: the next one, a suspect, or one to race."""
         entry = self.entries[bucket]
-        if server in entry.servers or len(entry.servers) == MAX_RACERS:
+        if server in entry.servers or len(entry.servers) == MAX_HOLDERS:
             raise Impossible(f"bucket {bucket}: assigned to {server.hex()}, held by {len(entry.servers)} servers")
         self._unqueue(entry)
         self._move(entry, State.ASSIGNED)
         entry.servers += (server,)
         entry.attempts += 1
+
+    def split(self, bucket: int, parts: Sequence[BucketWork]) -> None:
+        """A bucket that waits is rendered in `parts`, which get ids of their own and its place at the front."""
+        entry = self.entries[bucket]
+        samples = [count_samples(part) for part in parts]
+        if sum(samples) != entry.samples:
+            raise Impossible(f"bucket {bucket}: the parts have other pixels than the whole")
+        self._unqueue(entry)
+        self._move(entry, State.SPLIT)
+        ids = range(len(self.entries), len(self.entries) + len(parts))
+        works = [replace(part, id=each) for each, part in zip(ids, parts, strict=True)]
+        self.entries += [Entry(work=work, samples=each) for work, each in zip(works, samples, strict=True)]
+        self.todo.extendleft(reversed(ids))
+        self.counts[State.TODO] += len(parts)
+        self._left += len(parts)
+        self.samples_todo += entry.samples
 
     def finish(self, bucket: int) -> tuple[bytes, ...] | None:
         """A tile came: returns the servers that held the bucket, or None when the tile comes too late to count."""
@@ -129,7 +150,7 @@ class Job:
             return None
         self._unqueue(entry)
         self._move(entry, State.DONE)
-        self.samples_done += _samples(entry.work)
+        self.samples_done += entry.samples
         servers, entry.servers = entry.servers, ()
         return servers
 
@@ -173,6 +194,10 @@ class Job:
         for state, count in self.counts.items():
             if count != sum(entry.state is state for entry in self.entries):
                 raise Impossible(f"the count of {state.value} buckets is wrong: {count}")
+        if self._left != sum(entry.state not in _OVER for entry in self.entries):
+            raise Impossible(f"the count of buckets that are left is wrong: {self._left}")
+        if self.samples_todo != sum(self.entries[bucket].samples for bucket in self.todo):
+            raise Impossible(f"the samples of waiting buckets are not {self.samples_todo}")
 
     def _unqueue(self, entry: Entry) -> None:
         # The scheduler takes from the front, so that this search is short.
@@ -195,8 +220,15 @@ class Job:
             raise Impossible(f"bucket {entry.work.id}: illegal move from {entry.state.value} to {state.value}")
         self.counts[entry.state] -= 1
         self.counts[state] += 1
+        if entry.state is State.TODO:
+            self.samples_todo -= entry.samples
+        elif state is State.TODO:
+            self.samples_todo += entry.samples
+        if state in _OVER:
+            self._left -= 1
         entry.state = state
 
 
-def _samples(work: BucketWork) -> int:
+def count_samples(work: BucketWork) -> int:
+    """Pixels times samples."""
     return work.width * work.height * (work.sample_end - work.sample_begin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from msgspec.structs import replace
 
 from dr.broker.commands import Dial, Disconnect, Send, Topic
 from dr.broker.dispatch import Dispatch
@@ -10,24 +10,27 @@ from dr.broker.events import ListeningBegan
 from dr.broker.fleet import MAX_CALLERS, Fleet, Phase, Server, Verdict
 from dr.broker.outbox import Outbox
 from dr.broker.report import Loss
-from dr.protocol.address import with_port
+from dr.broker.seats import Seats
 from dr.protocol.messages import Bye, ErrorMessage, Hello, Here, Ping
 from dr.protocol.version import PROTOCOL_VERSION
 
 MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
 ERROR_CHARS = 4096
-MAX_SIBLINGS = 1024  # that one server may ever bring
+MAX_REASONS = 5  # that one line tells
 
 
 class Links:
     """Every way in which a connection begins or ends. What a lost server held goes back through `dispatch`."""
 
-    def __init__(self, fleet: Fleet, outbox: Outbox, dispatch: Dispatch, hello: Hello) -> None:
+    def __init__(self, fleet: Fleet, outbox: Outbox, dispatch: Dispatch, seats: Seats, hello: Hello) -> None:
+        """`hello` asks for a lease."""
         self.fleet = fleet
         self.outbox = outbox
         self.dispatch = dispatch
+        self.seats = seats
         self.hello = hello
         self.lost: list[Loss] = []
+        self._told_stranded = False  # since a server was ready
 
     def dial(self, server: Server, now: float) -> None:
         self.fleet.dial(server, now)
@@ -54,29 +57,39 @@ class Links:
             self.greet(server, now)
 
     def greet(self, server: Server, now: float) -> None:
-        """Asks for a lease, for the first time on this connection or because the server ended the last one."""
-        self.fleet.greet(server, now)
-        self.outbox.send(server, self.hello)
+        """The first words on this connection, or the first after a lease; one that needs a seat is not asked for it."""
+        self._say_hello(server, now, wants=not self.seats.binds(server))
 
-    def dial_siblings(self, server: Server, ports: Iterable[int], now: float) -> None:
-        """Dials the ports that a server names beside its own, on the host that we dialled, each once.
+    def invite(self, server: Server, now: float) -> None:
+        """Asks one that stands by for a lease."""
+        self._say_hello(server, now, wants=True)
 
-        Those that are known already stay what they are, also when they are out of this render.
-        """
-        named = [with_port(server.endpoint, port) for port in ports if port]
-        fresh = [place for place in dict.fromkeys(named) if place and place not in self.fleet.servers]
-        fresh = fresh[: MAX_SIBLINGS - server.siblings]
-        for endpoint in fresh:
-            self.dial(self.fleet.add(endpoint, ""), now)
-        server.siblings += len(fresh)
-        if fresh:
-            self.outbox.notify(Topic.FOUND, f"its host has {_count_more(len(fresh))}", server)
+    def ask(self, server: Server) -> None:
+        """Lets a server say again who it is and who else is on its host; nothing else changes by that."""
+        self.outbox.send(server, replace(self.hello, want=False))
+
+    def release(self, server: Server, lease: bytes, now: float) -> None:
+        """There is no seat for a server that became free: it may work for others."""
+        self.outbox.send(server, Bye(lease=lease))
+        self.greet(server, now)
 
     def tend(self, now: float) -> None:
         """Acts on every timer that has run out."""
         for server in self.fleet.take_due(now):
             self._tend_one(server, now)
-        self.fleet.rest()
+            self.fleet.arm(server)
+
+    def settle(self, now: float) -> None:
+        """After every event: lets go who has drained, and fills the seats."""
+        for server in list(self.fleet.phases[Phase.DRAINING].values()):
+            if not server.held:
+                self._dismiss(server, now)
+        while self.fleet.seats_moved:
+            self.fleet.seats_moved = False
+            for server in self.seats.choose_invited():
+                self.invite(server, now)
+        if self.fleet.phases[Phase.READY]:
+            self._told_stranded = False
 
     def drop(self, server: Server, reason: str, now: float, *, died: bool = True) -> None:
         """Ends the connection; the server is dialled again. With `died`, the buckets that ran there are suspects.
@@ -84,28 +97,28 @@ class Links:
         A draining server said that it would go: what it could not finish is no suspect.
         """
         died = died and server.phase is not Phase.DRAINING
+        server.trouble = reason
+        had_lease = bool(server.lease)
         self._part(server, reason)
         self._tell_loss(server, reason)
         self.dispatch.take_back(server, reason, now, died=died)
-        had_joined = server.has_joined
         self.fleet.close(server, now)
         self.dispatch.serve_all(now)
-        self._tell_stranded(had_joined)
+        self._tell_stranded(had_lease)
 
     def retire(self, server: Server, verdict: Verdict, reason: str, now: float) -> None:
         """The server takes no part any more."""
-        topic = Topic.LOST if verdict in {Verdict.REMOVED, Verdict.DIED} else Topic.REFUSED
-        self.outbox.notify(topic, reason, server)
-        self.lost.append(Loss(server.name, reason))
+        server.trouble = reason
+        had_lease = bool(server.lease)
+        self._tell_end(server, verdict, reason)
         self.dispatch.take_back(server, reason, now, died=verdict is Verdict.DIED)
         if server.lease:
             self.outbox.send(server, Bye(lease=server.lease))
         if server.peer:
             self._part(server, reason)
-        had_joined = server.has_joined
         self.fleet.retire(server, verdict)
         self.dispatch.serve_all(now)
-        self._tell_stranded(had_joined)
+        self._tell_stranded(had_lease)
 
     def punish(self, server: Server, reason: str, now: float) -> None:
         """Ends a connection on which the peer broke the protocol; the third time is the last."""
@@ -124,6 +137,27 @@ class Links:
             found, own = kernels[:12] or "none", self.hello.kernels[:12] or "none"
             return f"has kernels {found}, this client {own}; install one version everywhere"
         return ""
+
+    def reasons(self) -> str:
+        """Why no server takes part, of the first few."""
+        found = [f"{server.name}: {server.trouble or server.phase.value}" for server in self.fleet]
+        more = [f"and {len(found) - MAX_REASONS} more"] if len(found) > MAX_REASONS else []
+        return "; ".join([*found[:MAX_REASONS], *more]) or "none is listed"
+
+    def _say_hello(self, server: Server, now: float, *, wants: bool) -> None:
+        self.fleet.greet(server, now, wants=wants)
+        self._ask(server)
+
+    def _ask(self, server: Server) -> None:
+        self.outbox.send(server, replace(self.hello, want=server.wants))
+
+    def _dismiss(self, server: Server, now: float) -> None:
+        """It drains and has nothing of ours left: it need not wait until it is sure that we have its tiles."""
+        self.outbox.send(server, Bye(lease=server.lease))
+        self._tell_loss(server, "it stops, and leaves nothing undone")
+        self.fleet.part(server, now)
+        server.has_joined = False
+        self._tell_stranded(had_lease=True)
 
     def _part(self, server: Server, reason: str) -> None:
         """Ends the connection. Nothing at our end can drop one that was dialled at the other: its server does."""
@@ -145,6 +179,10 @@ class Links:
             self.drop(server, f"silent for {timers.dead_s:g} s", now)
         elif server.phase is Phase.UP and now >= server.deadline:
             self.drop(server, f"no welcome within {timers.welcome_s:g} s", now)
+        elif server.phase is Phase.LEAVING and now >= server.deadline:
+            self.drop(server, f"stopped, and its connection stood for {timers.welcome_s:g} s more", now)
+        elif server.phase in {Phase.WAITING, Phase.STANDBY} and now >= server.asked + timers.ask_s:
+            self._ask_again(server, now)
         else:
             self.outbox.send(server, Ping(n=self.fleet.start_ping(server, now)))
 
@@ -157,10 +195,23 @@ class Links:
             self.outbox.notify(Topic.UNREACHABLE, f"{reason}; {then}", server)
         server.is_reported = True
 
-    def _tell_stranded(self, had_joined: bool) -> None:
-        if had_joined and not self.fleet.ready():
+    def _ask_again(self, server: Server, now: float) -> None:
+        """A gate does not tell by itself who holds it next. The answer is a sign of life, as that to a ping is."""
+        server.asked = now
+        self.fleet.start_ping(server, now)
+        self._ask(server)
+
+    def _tell_end(self, server: Server, verdict: Verdict, reason: str) -> None:
+        """The end of a guess that was never right is no news."""
+        if verdict is Verdict.REMOVED and server.brought_by and not server.has_answered:
+            return
+        topic = Topic.LOST if verdict in {Verdict.REMOVED, Verdict.DIED} else Topic.REFUSED
+        self.outbox.notify(topic, reason, server)
+        self.lost.append(Loss(server.name, reason))
+
+    def _tell_stranded(self, had_lease: bool) -> None:
+        """Once for each time of being without servers, but not when the render ends for it."""
+        news = had_lease or not self.fleet.taking_part
+        if news and not self.fleet.working and not self._told_stranded and not self.fleet.is_hopeless():
+            self._told_stranded = True
             self.outbox.notify(Topic.WAITING, "no server is left; waiting for one")
-
-
-def _count_more(count: int) -> str:
-    return f"{count} more server{'s' * (count > 1)}"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from dr.broker.fleet import Server
-from dr.broker.job import Job, State
+from dr.broker.frames import Frames, LiveFrame
+from dr.broker.job import State
 
 
 class ServerReport(Struct, frozen=True, kw_only=True):
@@ -20,6 +21,17 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     seconds: float  # of its render threads, for those
 
 
+class FrameReport(Struct, frozen=True, kw_only=True):
+    """A frame that is being rendered. Samples are pixels times samples, with those that were done before the render."""
+
+    index: int
+    buckets: int
+    done: int
+    poisoned: int
+    samples: int
+    samples_done: int
+
+
 class Loss(Struct, frozen=True):
     """A server that was lost, left or was refused during the render."""
 
@@ -28,26 +40,48 @@ class Loss(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
+    """Counts are of all frames that were requested so far; a bucket that was split counts as its parts."""
+
     buckets: int
     done: int
     poisoned: int
-    samples: int  # pixels times samples, of the whole job
-    samples_done: int
+    samples: int  # pixels times samples
+    samples_done: int  # with those that were done before the render
+    rendered: int = 0  # samples of this run alone
+    frames: int = 1  # of the whole render
+    frames_done: int = 0
+    live: tuple[FrameReport, ...] = ()
     servers: tuple[ServerReport, ...]
     lost: tuple[Loss, ...]
     dropped: int  # messages that did not count: late, doubled, of an old lease
 
 
-def make_report(job: Job, servers: Iterable[Server], lost: Iterable[Loss], dropped: int) -> Report:
+def make_report(frames: Frames, servers: Iterable[Server], lost: Iterable[Loss], dropped: int) -> Report:
+    sums = frames.sums()
     return Report(
-        buckets=len(job.entries),
-        done=job.counts[State.DONE],
-        poisoned=job.counts[State.POISONED],
-        samples=job.samples,
-        samples_done=job.samples_done,
+        buckets=sums.buckets,
+        done=sums.done,
+        poisoned=sums.poisoned,
+        samples=sums.samples,
+        samples_done=sums.samples_done,
+        rendered=sums.rendered,
+        frames=frames.total,
+        frames_done=frames.finished,
+        live=tuple(_report_frame(live) for live in frames.live),
         servers=tuple(_report_server(server) for server in servers),
         lost=tuple(lost),
         dropped=dropped,
+    )
+
+
+def _report_frame(live: LiveFrame) -> FrameReport:
+    return FrameReport(
+        index=live.frame.index,
+        buckets=live.job.buckets,
+        done=live.job.counts[State.DONE],
+        poisoned=live.job.counts[State.POISONED],
+        samples=live.job.samples + live.frame.samples_done,
+        samples_done=live.job.samples_done + live.frame.samples_done,
     )
 
 

@@ -1,45 +1,45 @@
-"""Chooses which server renders which bucket, and which buckets are worth a race. Plain values in, a choice out.
+"""Expects when buckets will be done, and chooses those that are worth a race. Plain values in, a choice out.
 
 Knows no clock and no connection: time comes in as `now` (seconds), servers as small records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
-from math import ceil
+from collections.abc import Iterable
+from math import ceil, inf
 
 from msgspec import Struct
 
-from dr.broker.job import Job
+from dr.broker.worker import Ticket
 
 MIN_WINDOW = 2
 MAX_WINDOW = 32  # buckets per render thread that a server may hold, however far away it is
-UNKNOWN_BUCKET_S = 1.0  # until the first tile says better
-
-
-class Hand(Struct, frozen=True):
-    """A server that could take a bucket: what it holds and may hold."""
-
-    boot: bytes
-    held: int
-    credit: int
-    alone: bool = False  # it holds a suspect, so it gets nothing beside it
+OVERDUE = 10.0  # times longer than expected, and
+OVERDUE_S = 5.0  # longer than this: the thread may hang
+MARGIN = 2.0  # a server that has other work races what would take so many times longer where it is, and
+MARGIN_S = 0.1  # this besides
 
 
 class Claim(Struct, frozen=True):
-    """A bucket that one server holds and that may be raced, with the time at which we expect its tile."""
+    """A bucket that may be raced, or taken back from a queue, with the time at which we expect its tile."""
 
-    bucket: int
-    boot: bytes
+    ticket: Ticket
+    holders: tuple[bytes, ...]  # boots
+    samples: int
     finish: float
+    is_queued: bool = False
+    alone: bool = False  # a suspect: it must be all that a server holds
 
 
 class Idler(Struct, frozen=True):
-    """A server with idle render threads, and how long a bucket takes it."""
+    """A server that could race: how many threads are free, in how many seconds, and each one's samples a second."""
 
     boot: bytes
     threads: int
-    bucket_s: float
+    rate: float
+    epochs: frozenset[int]  # of the frames that it is ready for
+    wait_s: float = 0.0
+    holds_nothing: bool = True
 
 
 def count_credit(threads: int, rtt_s: float, bucket_s: float) -> int:
@@ -48,44 +48,48 @@ def count_credit(threads: int, rtt_s: float, bucket_s: float) -> int:
     return threads * min(MAX_WINDOW, max(MIN_WINDOW, window))
 
 
-def choose_bucket(job: Job, hand: Hand, ready: Set[bytes]) -> int | None:
-    """The bucket that this server should take next. `ready` holds the boots of all servers that render.
-
-    Suspects come last and alone: only when nothing else is unassigned, and only for a server that holds nothing. One
-    that has failed on this server goes to another, while there is another.
-    """
-    if hand.alone or hand.held >= hand.credit:
-        return None
-    bucket = job.next_todo()
-    if bucket is None and not hand.held:
-        bucket = job.next_suspect(hand.boot, ready)
-    return bucket
-
-
-def expect_running(now: float, since: float, bucket_s: float) -> float:
-    """When a bucket that has been rendered since `since` will be done.
+def expect_finish(now: float, began: float, bucket_s: float) -> float:
+    """When a bucket that has been rendered since `began` will be done.
 
     A bucket that is late is expected to stay late by as much again: a thread that hangs falls ever further behind.
     """
-    return now + abs(bucket_s - (now - since))
+    return now + abs(bucket_s - (now - began))
 
 
-def expect_queued(now: float, position: int, threads: int, bucket_s: float) -> float:
-    """When the bucket at this position of a server's queue will be done; those before it are half done on average."""
-    return now + bucket_s * (1.5 + position // threads)
+def is_overdue(now: float, since: float, expected_s: float) -> bool:
+    """Whether what was expected to take so long, since then, has not ended for so long that its thread may hang."""
+    return now - since > max(OVERDUE * expected_s, OVERDUE_S)
 
 
-def choose_races(claims: Iterable[Claim], idlers: Iterable[Idler], now: float) -> list[tuple[int, bytes]]:
-    """Pairs (bucket, boot of the server that races it): the latest claims go to the fastest idle servers.
+def choose_races(claims: Iterable[Claim], idlers: Iterable[Idler], now: float) -> list[tuple[Claim, bytes]]:
+    """Pairs of a claim and the boot of the server that gets it, too: the latest go to the fastest idle servers.
 
-    A race is started only where the idle server should win it.
+    A race is started only where that server should win it; one that has other work should win by a clear margin.
     """
-    slots = [idler for idler in sorted(idlers, key=lambda idler: idler.bucket_s) for _ in range(idler.threads)]
-    races = []
-    for claim in sorted(claims, key=lambda claim: (-claim.finish, claim.bucket)):
-        if not slots or now + slots[0].bucket_s >= claim.finish:
+    fastest_first = sorted(idlers, key=lambda idler: (idler.wait_s, -idler.rate))
+    slots = [idler for idler in fastest_first for _ in range(idler.threads)]
+    races: list[tuple[Claim, bytes]] = []
+    for claim in sorted(claims, key=lambda claim: (-claim.finish, claim.ticket)):
+        if not slots:
             break
-        index = next((index for index, idler in enumerate(slots) if idler.boot != claim.boot), None)
-        if index is not None and now + slots[index].bucket_s < claim.finish:
-            races.append((claim.bucket, slots.pop(index).boot))
+        slot = next((slot for slot in slots if _may_race(slot, claim)), None)
+        if slot is None or not _wins(slot, claim, now):
+            continue  # nor would a slower one
+        races.append((claim, slot.boot))
+        slots.remove(slot)
+        if claim.alone:
+            slots = [other for other in slots if other.boot != slot.boot]
     return races
+
+
+def _may_race(slot: Idler, claim: Claim) -> bool:
+    if slot.boot in claim.holders or claim.ticket[0] not in slot.epochs:
+        return False
+    return slot.holds_nothing or not claim.alone
+
+
+def _wins(slot: Idler, claim: Claim, now: float) -> bool:
+    seconds = slot.wait_s + claim.samples / slot.rate
+    if slot.wait_s > 0:
+        seconds = MARGIN * seconds + MARGIN_S
+    return claim.finish == inf or now + seconds < claim.finish

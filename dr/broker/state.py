@@ -13,15 +13,19 @@ from math import inf
 from typing import Any, TypeAlias
 
 from dr.broker import events as on
-from dr.broker.commands import Command, Finished, Poisoned, Status
+from dr.broker.commands import Command, Finished, Status
 from dr.broker.dispatch import Dispatch
 from dr.broker.events import Event
-from dr.broker.fleet import Fleet, Phase, Server, Timers, Verdict
+from dr.broker.fleet import WORKING, Fleet, Phase, Server, Timers, Verdict
+from dr.broker.frames import Frames
 from dr.broker.hearing import Hearing
-from dr.broker.job import State
+from dr.broker.joining import Joining
 from dr.broker.links import Links
+from dr.broker.membership import Membership
 from dr.broker.outbox import Outbox
+from dr.broker.patience import Patience
 from dr.broker.report import Report, make_report
+from dr.broker.seats import Seats
 from dr.errors import Impossible
 from dr.protocol import messages as say
 from dr.protocol.version import PROTOCOL_VERSION
@@ -32,7 +36,7 @@ _Handler: TypeAlias = Callable[[Any, float], None]
 
 
 class Broker:
-    """One render: add servers, request the frame, feed events until `Finished`."""
+    """One render: add servers, request its frames, feed events until `Finished`."""
 
     def __init__(
         self,
@@ -42,27 +46,37 @@ class Broker:
         client: str = "client",
         timers: Timers | None = None,
         restart_servers: bool = False,
+        frames: int = 1,
+        max_servers: int = 0,
+        patient: bool = False,
     ) -> None:
         """`kernels` is the digest of the code that decides pixels; `seed`, 16 bytes, must never be used twice.
 
         With `restart_servers`, those that hold a lease at the end are asked to restart, all but our own children.
+        The render is over when so many `frames` are. At most `max_servers` of the listed servers hold a lease at a
+        time; 0: all. A `patient` render waits for servers that may be listed later, though all that are known refuse or
+        are gone: then only `Timers.wait_s` gives up.
         """
         self.fleet = Fleet(seed, timers or Timers())
+        self.fleet.patient = patient
+        self.patience = Patience(self.fleet.timers.wait_s)
         self.outbox = Outbox()
-        self.epoch = int.from_bytes(self.fleet.draw(6), "little")
-        self.dispatch = Dispatch(self.fleet, self.outbox, self.epoch)
+        self.frames = Frames(frames)
+        self.dispatch = Dispatch(self.fleet, self.outbox, self.frames)
         hello = say.Hello(version=PROTOCOL_VERSION, name=client, want=True, kernels=kernels)
-        self.links = Links(self.fleet, self.outbox, self.dispatch, hello)
-        self.hearing = Hearing(self.fleet, self.outbox, self.dispatch, self.links)
+        self.links = Links(self.fleet, self.outbox, self.dispatch, Seats(self.fleet, max_servers), hello)
+        self.membership = Membership(self.fleet, self.outbox, self.links)
+        joining = Joining(self.fleet, self.outbox, self.dispatch, self.links, self.membership)
+        self.hearing = Hearing(self.fleet, self.outbox, self.dispatch, self.links, joining)
         self.restart_servers = restart_servers
-        self.children: set[str] = set()  # endpoints of servers that we started ourselves
         self.finished: Finished | None = None
         self._story: deque[tuple[float, str]] = deque(maxlen=STORY)
         self._handlers: Mapping[type, _Handler] = {
-            on.ServerExpected: self._expect_server,
-            on.ServerAdded: self._add_server,
-            on.ServerRemoved: self._remove_server,
-            on.ServerDied: self._bury_server,
+            on.ServerExpected: self._until_the_end(self.membership.expect),
+            on.ServerAdded: self._until_the_end(self.membership.add),
+            on.ServerRemoved: self._until_the_end(self.membership.remove),
+            on.ServerAnnounced: self._until_the_end(self.membership.hear_announcement),
+            on.ServerDied: self._until_the_end(self.membership.bury),
             on.FrameRequested: self._request_frame,
             on.ListeningBegan: self.links.listen,
             on.DialSucceeded: self._greet,
@@ -88,16 +102,18 @@ class Broker:
 
     def next_deadline(self) -> float:
         """The time at which `tick` has something to do; inf when only an event can change anything."""
-        return inf if self.finished else min(self.fleet.wake, self.dispatch.race_at)
+        return inf if self.finished else min(self.fleet.wake, self.dispatch.races.due, self.patience.deadline)
 
     def check(self) -> None:
         """Proves that every bucket is in exactly one place and held by live servers alone. Raises Impossible."""
         self.fleet.check()
-        self.dispatch.job.check({server.boot: server.buckets_held() for server in self.fleet if server.lease})
+        if not self.finished:
+            self.links.seats.check()
+        self.dispatch.check()
 
     def report(self) -> Report:
         """The render so far, for a display."""
-        return make_report(self.dispatch.job, self.fleet, self.links.lost, self.hearing.dropped)
+        return make_report(self.frames, self.fleet, self.links.lost, self.hearing.dropped)
 
     def _run(self, action: Callable[[], None], now: float) -> list[Command]:
         try:
@@ -109,42 +125,43 @@ class Broker:
         return self.outbox.take()
 
     def _settle(self, now: float) -> None:
-        """After every event: is the render over, hopeless, or due for races?"""
-        if self.finished or not self.dispatch.frame:
+        """After every event: what it means for servers and frames."""
+        if self.finished:
             return
+        for server, reason in self.dispatch.take_unfit():
+            if server.phase in WORKING:
+                self.links.retire(server, Verdict.UNFIT, reason, now)
+        self._look_at_patience(now)
+        if self.frames.requested:
+            self._settle_frames(now)
+        if not self.finished:
+            self.links.settle(now)
+            self._look_at_patience(now)
+
+    def _look_at_patience(self, now: float) -> None:
+        self.patience.look(bool(self.fleet.working) or not self.frames.live, now)
+
+    def _settle_frames(self, now: float) -> None:
+        """Is a frame over, is the render, is it hopeless, or due for races?"""
+        while finished := self.dispatch.end_frame():
+            self.outbox.add(finished)
         if self.hearing.bad_scene:
             self._finish(Status.BAD_INPUT, self.hearing.bad_scene, now)
-        elif self.dispatch.job.is_over:
-            self._finish_frame(now)
+        elif self.frames.is_over:
+            self._finish_last(now)
         elif self.fleet.is_hopeless():
             self._give_up(now)
-        elif now >= self.dispatch.race_at:
+        elif now >= self.patience.deadline:
+            text = f"no server within {self.patience.wait_s:g} s: {self.links.reasons()}"
+            self._finish(Status.INCOMPLETE, text, now)
+        elif now >= self.dispatch.races.due:
             self.dispatch.start_races(now)
 
     # Servers come and go
 
-    def _expect_server(self, event: on.ServerExpected, now: float) -> None:
-        self.children.add(event.endpoint)
-        if not self.finished and not self._find(event.endpoint):
-            self.fleet.add(event.endpoint, event.name)
-
-    def _add_server(self, event: on.ServerAdded, now: float) -> None:
-        if self.finished:
-            return
-        server = self._find(event.endpoint) or self.fleet.add(event.endpoint, event.name)
-        server.whole_host = server.whole_host or event.whole_host
-        if server.phase is Phase.IDLE:
-            self.links.dial(server, now)
-
-    def _remove_server(self, event: on.ServerRemoved, now: float) -> None:
-        if server := self._find(event.endpoint):
-            self.links.retire(server, Verdict.REMOVED, event.reason, now)
-
-    def _bury_server(self, event: on.ServerDied, now: float) -> None:
-        if not self.finished and event.endpoint not in self.fleet.servers:
-            self.fleet.add(event.endpoint, "")  # it died before anybody knew it: still a reason to name
-        if server := self._find(event.endpoint):
-            self.links.retire(server, Verdict.DIED, event.reason, now)
+    def _until_the_end(self, handler: _Handler) -> _Handler:
+        """What comes after the end changes nothing."""
+        return lambda event, now: None if self.finished else handler(event, now)
 
     def _accept_refusal(self, event: on.DialRefused, now: float) -> None:
         if server := self._find(event.endpoint):
@@ -186,23 +203,18 @@ class Broker:
     def _find_peer(self, peer: bytes) -> Server | None:
         return None if self.finished else self.fleet.peers.get(peer)
 
-    # The frame
+    # The frames
 
     def _request_frame(self, event: on.FrameRequested, now: float) -> None:
-        if self.dispatch.frame:
-            raise Impossible("a broker renders one frame")
-        self.dispatch.begin(event.frame)
-        for server in self.fleet:
-            if server.phase is Phase.LEASED:
-                self.dispatch.send_setup(server)
+        if not self.finished:
+            self.dispatch.begin(event.frame)
 
     def _cancel(self, event: on.CancelRequested, now: float) -> None:
         if not self.finished:
             self._finish(Status.INCOMPLETE, event.reason, now)
 
-    def _finish_frame(self, now: float) -> None:
-        count = self.dispatch.job.counts[State.POISONED]
-        if count:
+    def _finish_last(self, now: float) -> None:
+        if count := len(self.frames.poisoned):
             self._finish(Status.INCOMPLETE, f"{count} buckets could not be rendered", now)
         else:
             self._finish(Status.COMPLETE, "", now)
@@ -218,9 +230,8 @@ class Broker:
         for server in self.fleet:
             if server.lease:
                 self.dispatch.cancel(server, now)
-                restart = self.restart_servers and server.endpoint not in self.children
+                restart = self.restart_servers and server.endpoint not in self.fleet.children
                 self.outbox.send(server, say.Bye(lease=server.lease, restart=restart))
                 self.fleet.end_lease(server)
-        poisoned = tuple(Poisoned(entry.work, entry.error) for entry in self.dispatch.job.poisoned())
-        self.finished = Finished(status, reason, poisoned)
+        self.finished = Finished(status, reason, self.frames.all_poisoned())
         self.outbox.add(self.finished)

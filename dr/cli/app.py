@@ -9,11 +9,15 @@ import typer
 
 from dr.cli import BAD_INPUT, say
 from dr.cli.dashes import command_path, mend_dashes, read_names
+from dr.cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
+from dr.cli.doctor import doctor
 from dr.cli.keys import keys_app
+from dr.cli.logs import logs_app
 from dr.cli.render import EXAMPLES as RENDER_EXAMPLES
 from dr.cli.render import render
 from dr.cli.serve import EXAMPLES as SERVE_EXAMPLES
 from dr.cli.serve import serve
+from dr.cli.servers import servers_app
 from dr.cli.service import EXAMPLES as SERVICE_EXAMPLES
 from dr.cli.service import install, service_status, uninstall
 from dr.cli.settings import EXAMPLES as SETTINGS_EXAMPLES
@@ -46,7 +50,10 @@ spawner_app.command("uninstall")(uninstall)
 spawner_app.command("status")(service_status)
 app.add_typer(spawner_app, name="spawner")
 app.command("status", epilog=STATUS_EXAMPLES)(status)
+app.command("doctor", epilog=DOCTOR_EXAMPLES)(doctor)
+app.add_typer(logs_app, name="logs")
 app.add_typer(keys_app, name="keys")
+app.add_typer(servers_app, name="servers")
 app.command("warmup")(warmup)
 app.command("settings", epilog=SETTINGS_EXAMPLES)(settings)
 

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dr.client.frame import (
-    check_outputs,
-    check_scene,
-    find_named,
-    find_saved,
-    plan_local,
-    survey_scene,
-    wants_local,
-)
+from dr.client.addresses import resolve_servers, saved_words
+from dr.client.checks import check_outputs, check_scene
 from dr.client.listen import check_listen
 from dr.client.request import Request, merge
+from dr.client.sources import Source, choose_source, plan_local, wants_local
 from dr.scene.model import RenderSettings
+from dr.scene.survey import run_survey
 
 if TYPE_CHECKING:
     from dr.client.addresses import Servers
@@ -32,20 +27,25 @@ def check_request(request: Request, json: bool) -> int:
     check_scene(request.scene)
     if request.listen is not None:
         check_listen(request.listen, request.security)
-    named = find_named(request)
-    survey = survey_scene(request)
+    named = Source(words=request.servers) if request.servers else None
+    servers = resolve_servers(request.servers, request.security).require() if named else None
+    survey = run_survey(request.scene, request.picture)
     settings = merge(survey.settings, request.picture)
     check_outputs(request, settings, merge(survey.view, request.view))
-    servers = _servers(request, named or find_saved(request, survey))
+    source = named or choose_source(request, survey)
+    servers = servers or resolve_servers(saved_words(source.servers), request.security)
+    if not wants_local(request, source) and request.listen is None:
+        servers.require()
+    who = _servers(request, servers, source)
     if json:
-        facts = {"settings": settings, "servers": servers, "survey": survey}
+        facts = {"settings": settings, "servers": who, "survey": survey}
         print(msgspec.json.encode(facts).decode())
     else:
-        _print_tables(survey, settings, servers)
+        _print_tables(survey, settings, who)
     return 0
 
 
-def _servers(request: Request, servers: Servers) -> list[dict[str, Any]]:
+def _servers(request: Request, servers: Servers, source: Source) -> list[dict[str, Any]]:
     """Who would render: servers that would be dialled or have no address, dial in, or would be started here."""
     endpoints = servers.endpoints
     lost = [
@@ -53,7 +53,7 @@ def _servers(request: Request, servers: Servers) -> list[dict[str, Any]]:
         for host, why in servers.unresolved.items()
     ]
     dialled = [{"name": endpoint, "endpoint": endpoint, "threads": None} for endpoint in endpoints]
-    plans = plan_local(request.settings) if wants_local(request, endpoints) else []
+    plans = plan_local(request.settings) if wants_local(request, source) else []
     return [
         *dialled,
         *lost,

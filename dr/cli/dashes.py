@@ -15,7 +15,7 @@ from msgspec import Struct
 from dr.errors import BadInput, closest
 
 LISTS = {"=A,B", "A,B", "=P,Q", "A,B,..."}  # how help shows an option that takes several values at once
-BARE = {"numa": "0"}  # options that may stand alone, and what they mean then
+BARE = {"numa": "0", "tail": "20"}  # options that may stand alone, and what they mean then
 
 
 class Names(Struct, frozen=True):

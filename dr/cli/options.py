@@ -55,6 +55,24 @@ ViewTransform: TypeAlias = Annotated[
 Exposure: TypeAlias = Annotated[float | None, _option(FILES, "Of .png and .jpg.", metavar="STOPS")]
 BucketLog: TypeAlias = Annotated[Path | None, _option(FILES, "One JSON line per bucket.", metavar="FILE")]
 
+Frames: TypeAlias = Annotated[
+    str | None,
+    _option(FILES, "Numbers and ranges; out.####.exr names the files. Default: one frame.", metavar="1-100xSTEP,..."),
+]
+SkipExisting: TypeAlias = Annotated[
+    bool, _flag(FILES, "Leave out frames whose files are all there.", "--skip-existing")
+]
+Resume: TypeAlias = Annotated[bool, _flag(FILES, "Go on from the journal that an ended render has left.", "--resume")]
+Autosave: TypeAlias = Annotated[
+    str | None, _option(FILES, "Write what there is to OUT.partial.exr so often.", metavar="TIME")
+]
+TimeLimit: TypeAlias = Annotated[
+    str | None, _option(RUN, "End then with what there is; --resume goes on.", metavar="TIME")
+]
+Wait: TypeAlias = Annotated[
+    str | None, _option(FARM, "End when there was no server for so long. Default: wait.", metavar="TIME")
+]
+
 Server: TypeAlias = Annotated[
     list[str] | None, _option(FARM, "A running `dr serve`; may be repeated.", metavar="HOST:PORT")
 ]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dr.cli import options as o
-from dr.cli.words import parse_bucket_order, parse_bucket_size, parse_region, parse_size
+from dr.cli.words import parse_bucket_order, parse_bucket_size, parse_region, parse_seconds, parse_size
 from dr.client.request import make_request
 
 EXAMPLES = """\
@@ -17,6 +17,10 @@ dr render chair.glb -o chair.exr -o chair.png --samples 256 --size 1920x1080
 dr render chair.scene.toml --region 100,50,320,240 --camera closeup
 
 dr render chair.glb --server 127.0.0.1:20204 --no-local
+
+dr render walk.glb --frames 1-100 -o walk.####.exr --skip-existing
+
+dr render chair.glb -o chair.exr --resume
 
 dr render chair.glb --check
 """
@@ -37,6 +41,10 @@ def render(
     view_transform: o.ViewTransform = None,
     exposure: o.Exposure = None,
     bucket_log: o.BucketLog = None,
+    frames: o.Frames = None,
+    skip_existing: o.SkipExisting = False,
+    resume: o.Resume = False,
+    autosave: o.Autosave = None,
     server: o.Server = None,
     listen: o.Listen = None,
     local: o.Local = None,
@@ -44,6 +52,8 @@ def render(
     threads: o.Threads = None,
     bucket_size: o.BucketSize = None,
     bucket_order: o.BucketOrder = None,
+    wait: o.Wait = None,
+    time_limit: o.TimeLimit = None,
     insecure: o.Insecure = False,
     settings: o.SettingsFile = None,
     check: o.Check = False,
@@ -74,6 +84,12 @@ def render(
         "bucket_order": None if bucket_order is None else parse_bucket_order(bucket_order),
         "settings": settings,
         "insecure": insecure,
+        "frames": frames,
+        "skip_existing": skip_existing,
+        "resume": resume,
+        "autosave_s": None if autosave is None else parse_seconds(autosave, "--autosave"),
+        "time_limit_s": None if time_limit is None else parse_seconds(time_limit, "--time-limit"),
+        "wait_s": None if wait is None else parse_seconds(wait, "--wait"),
     }
     request = make_request(scene, options, os.environ)
     if check:

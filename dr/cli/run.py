@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,16 @@ from msgspec import Struct
 from dr.broker.commands import Status
 from dr.cli import COMPLETE, say
 from dr.cli.interrupt import cancel_on_signals
-from dr.client.frame import render_frame
 from dr.client.guard import WARNING
 from dr.client.logs import log_file
 from dr.client.progress import choose_display, show_count, show_time
+from dr.client.render import render_request
 from dr.client.request import Request
 from dr.client.result import LostServer, Result, ServerStatistics
 from dr.errors import BadInput
 from dr.image.output import check_place
+
+FILES_SHOWN = 4  # in the summary
 
 log = logging.getLogger("dr.cli")
 
@@ -45,8 +48,7 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
             say(WARNING, COMPLETE)  # else it is the first notice
         try:
             with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
-                result = render_frame(request, display.show, cancel)
-            outputs = write_outputs(request.outputs, result)
+                result = render_request(request, display.show, cancel)
             write_bucket_log(bucket_log, result)
         except KeyboardInterrupt:
             return say("interrupted", Status.INCOMPLETE)
@@ -54,31 +56,8 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
             log.exception("ended by an error")
             error.add_note(f"the whole story is in {log_path}" if log_path else "there is no log file")
             raise
-    report(result, outputs, json, quiet)
+    report(result, json, quiet)
     return int(result.status)
-
-
-def write_outputs(paths: tuple[Path, ...], result: Result) -> list[Path]:
-    """The files written: all of them, only OUT.partial.exr of an incomplete picture, nothing of an empty one."""
-    if result.complete:
-        return _save_all(paths, result)
-    if not result.buckets or not paths:
-        return []
-    return [result.save(paths[0].with_suffix(".partial.exr"))]
-
-
-def _save_all(paths: tuple[Path, ...], result: Result) -> list[Path]:
-    """One that cannot be written does not cost the others; it is told when they are safe."""
-    saved, failures = [], []
-    for path in paths:
-        try:
-            saved.append(result.save(path))
-        except BadInput as error:
-            failures.append(str(error))
-    if failures:
-        rest = f"; written: {', '.join(map(str, saved))}" if saved else ""
-        raise BadInput("; ".join(failures) + rest)
-    return saved
 
 
 def write_bucket_log(path: Path | None, result: Result) -> None:
@@ -90,19 +69,20 @@ def write_bucket_log(path: Path | None, result: Result) -> None:
         raise BadInput(f"--bucket-log: cannot write {path}: {error.strerror}") from error
 
 
-def report(result: Result, outputs: list[Path], json: bool, quiet: bool) -> None:
+def report(result: Result, json: bool, quiet: bool) -> None:
     """The last words: why it is incomplete, one line of summary, the JSON object."""
     if not result.complete:
-        partial = f"; what there is is in {outputs[0]}" if outputs else ""
+        partials = [str(path) for path in result.outputs if path.name.endswith(".partial.exr")]
+        partial = f"; what there is is in {', '.join(partials)}; --resume goes on from there" if partials else ""
         say(f"incomplete: {result.reason}{partial}", Status.INCOMPLETE)
         for bucket in result.poisoned:
             work = bucket.bucket
             say(f"bucket at {work.x},{work.y} was given up: {bucket.error}", Status.INCOMPLETE)
     if not quiet:
-        print(summarise(result, outputs), file=sys.stderr if json else sys.stdout, flush=True)
+        print(summarise(result), file=sys.stderr if json else sys.stdout, flush=True)
     if json:
         facts = result.statistics
-        names = tuple(str(path) for path in outputs)
+        names = tuple(str(path) for path in result.outputs)
         answer = Facts(
             seconds=facts.seconds,
             samples_per_second=facts.samples_per_second,
@@ -114,16 +94,22 @@ def report(result: Result, outputs: list[Path], json: bool, quiet: bool) -> None
         print(msgspec.json.encode(answer).decode(), flush=True)
 
 
-def summarise(result: Result, outputs: list[Path]) -> str:
+def summarise(result: Result) -> str:
     """One line: files, time, speed, servers, shares."""
     facts = result.statistics
-    files = ", ".join(map(str, outputs)) or "no file"
+    files = _show_files([str(path) for path in result.outputs])
     servers = f"{len(facts.servers)} server{'s' if len(facts.servers) != 1 else ''}"
     lost = f" ({len(facts.lost)} lost)" if facts.lost else ""
     return (
         f"{files}: {show_time(facts.seconds)}, {show_count(facts.samples_per_second)} samples/s on {servers}{lost}, "
         f"wait {facts.wait_share:.0%}, render {facts.render_share:.0%}"
     )
+
+
+def _show_files(files: Sequence[str]) -> str:
+    if len(files) > FILES_SHOWN:
+        return f"{files[0]} to {files[-1]} ({len(files)} files)"
+    return ", ".join(files) or "no file"
 
 
 def _check_log(path: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from dr.cli.options import Dial, Insecure, SettingsFile
+from dr.errors import BadInput, Refused
 from dr.protocol.messages import EngineKind
 from dr.settings import load_settings, settings_part
 
@@ -26,6 +28,8 @@ dr serve -node=2,3
 
 dr serve --dial render-client:20300
 """
+
+log = logging.getLogger("dr.server")
 
 
 def serve(
@@ -62,9 +66,9 @@ def serve(
     ] = False,
 ) -> int:
     """Start one render server; `dr render --server HOST:PORT` uses it. Ctrl-C stops it."""
+    from dr.client.logs import rotating_log
     from workers.prepare.warmup import import_less
     from workers.server.__main__ import leave
-    from workers.server.serving import log_to_stderr
     from workers.server.serving import serve as run
     from workers.server.title import show_title
     from workers.server.words import ServeOptions
@@ -86,11 +90,19 @@ def serve(
         server = _place(node)
         serving = replace(serving, nodes=server.nodes, cpus=server.cpus, memory_nodes=server.memory_nodes)
     import_less()
-    log_to_stderr(verbose)
     os.environ["DR_KERNEL_CACHE"] = str(values.kernel_cache)
     show_title(serving)
-    leave(run(serving))
-    return 0
+    with rotating_log(values.log_folder, f"server-{serving.port}", verbose) as path:
+        try:
+            status = run(serving)
+        except (BadInput, Refused):
+            raise
+        except Exception as error:
+            log.exception("ended by an error")
+            error.add_note(f"the whole story is in {path}" if path else "there is no log file")
+            raise
+    leave(status)
+    return status
 
 
 def _place(node: str) -> Placement:

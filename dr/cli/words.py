@@ -12,6 +12,8 @@ from workers.numa.ranges import parse_ranges
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 _SIZE = re.compile(r"(\d{1,18})\s*[xX,]\s*(\d{1,18})")  # limits are the model's
+_PART = r"(\d{1,9}(?:\.\d{1,6})?)"
+_DURATION = re.compile(rf"(?:{_PART}h)?(?:{_PART}m(?:in)?)?(?:{_PART}s?)?")
 _REGION = re.compile(r"(\d{1,18}),(\d{1,18}),(\d{1,18}),(\d{1,18})")
 
 
@@ -30,6 +32,18 @@ def parse_region(text: str) -> Region:
         raise BadInput(f"--region: expected X,Y,WIDTH,HEIGHT in pixels such as 100,50,320,240, found {text!r}")
     x, y, width, height = map(int, match.groups())
     return Region(x, y, width, height)
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """`90`, `1.5`, `90s`, `15m`, `2h` or `1h30m` in seconds."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if not match or not any(match.groups()):
+        raise BadInput(f"{option}: expected a time such as 90, 90s, 15m or 1h30m, found {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise BadInput(f"{option}: expected a time above 0, found {text!r}")
+    return total
 
 
 def parse_bucket_size(text: str) -> int:

@@ -18,6 +18,7 @@ from dr.protocol.address import IpcAddress, TcpAddress, parse_address
 from dr.settings import ServerAddress
 
 NO_KEYS = Security()
+EVERY = "dns+any:"  # before a host: each address of its name
 NAMES_SHOWN = 3  # in one line about names that do not resolve
 
 
@@ -34,15 +35,12 @@ class Servers(Struct, frozen=True):
 
     def complaints(self) -> list[str]:
         """A line for each reason why names do not resolve."""
-        hosts: dict[str, list[str]] = {}
-        for host, reason in self.unresolved.items():
-            hosts.setdefault(reason, []).append(host)
-        return [f"cannot resolve {_join(names)}: {reason}" for reason, names in hosts.items()]
+        return complain(self.unresolved)
 
     def require(self) -> Servers:
         """The same. Raises BadInput when servers were named and not one of them has an address."""
         if self.unresolved and not self.endpoints:
-            raise BadInput(f"server: {'; '.join(self.complaints())}; use IP addresses, or check the names")
+            raise nowhere(self.complaints())
         return self
 
 
@@ -51,7 +49,7 @@ def resolve_servers(texts: Iterable[str], security: Security = NO_KEYS, within_s
     addresses = {text: parse_address(text) for text in texts}
     for text, address in addresses.items():
         if isinstance(address, TcpAddress):
-            _check(text, address, security)
+            check_keys(text, address, security)
     found = look_up((each.host for each in addresses.values() if isinstance(each, TcpAddress)), within_s)
     endpoints: dict[str, bool] = {}
     words: dict[str, list[str]] = {}
@@ -65,8 +63,32 @@ def resolve_servers(texts: Iterable[str], security: Security = NO_KEYS, within_s
 
 def saved_words(servers: Iterable[ServerAddress]) -> list[str]:
     """The enabled servers of a saved list in a user's words. One without a port means its whole host, as there."""
-    hosts = ((f"[{each.host}]" if ":" in each.host else each.host, each.port) for each in servers if each.enabled)
-    return [host if port is None else f"{host}:{port}" for host, port in hosts]
+    return [saved_word(each) for each in servers if each.enabled]
+
+
+def saved_word(server: ServerAddress) -> str:
+    """An entry of a saved list in a user's words."""
+    literal = ":" in server.host and not server.host.startswith(EVERY)
+    host = f"[{server.host}]" if literal else server.host
+    return host if server.port is None else f"{host}:{server.port}"
+
+
+def check_keys(text: str, address: TcpAddress, security: Security) -> None:
+    """Raises Refused and BadInput like `Security.guard_dial`, naming the word."""
+    security.guard_dial(f"server {text!r}", address.is_loopback)
+
+
+def complain(unresolved: Mapping[str, str]) -> list[str]:
+    """A line for each reason why names do not resolve."""
+    hosts: dict[str, list[str]] = {}
+    for host, reason in unresolved.items():
+        hosts.setdefault(reason, []).append(host)
+    return [f"cannot resolve {_join(names)}: {reason}" for reason, names in hosts.items()]
+
+
+def nowhere(complaints: Sequence[str]) -> BadInput:
+    """The error when servers were named and not one of them has an address."""
+    return BadInput(f"server: {'; '.join(complaints)}; use IP addresses, or check the names")
 
 
 def _places(
@@ -79,12 +101,8 @@ def _places(
     literals = found[address.host].literals
     for literal in literals if address.every else literals[:1]:
         place = TcpAddress(literal, address.ports)
-        _check(text, place, security)
+        check_keys(text, place, security)
         yield place
-
-
-def _check(text: str, address: TcpAddress, security: Security) -> None:
-    security.guard_dial(f"server {text!r}", address.is_loopback)
 
 
 def _join(names: Sequence[str]) -> str:

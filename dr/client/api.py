@@ -36,7 +36,17 @@ class Options(TypedDict, total=False):
     channels: str | Iterable[str] | None  # of beauty, alpha, depth, normal, albedo, object_id; all of them
     view_transform: str | None  # of .png and .jpg: Standard, ACES 2.0 or Raw
     exposure: float | None  # of .png and .jpg, stops
-    outputs: str | Path | Sequence[str | Path] | None  # names for `Result.save`, checked before the render starts
+    outputs: (
+        str | Path | Sequence[str | Path] | None
+    )  # files to write; finished buckets are journalled beside the first
+
+    # Frames
+    frames: str | int | Iterable[int] | None  # numbers, or ranges such as 1-100x2; `out.####.exr` names their files
+    skip_existing: bool | None  # leave out frames whose outputs are all there
+    resume: bool | None  # go on from the journals beside the outputs
+    autosave_s: float | None  # write OUT.partial.exr that often
+    time_limit_s: float | None  # end then, incomplete
+    wait_s: float | None  # end when there was no server for so long; for ever
 
     # Who renders
     servers: str | Sequence[str] | None  # addresses of running `dr serve`; without any, this machine renders
@@ -59,15 +69,17 @@ def render(
 ) -> Result:
     """Renders a scene and returns the image with what is known about the run. See `Options` for all it may be told.
 
+    With `outputs` the pictures are written, each as soon as it is complete; of several `frames` the last is returned.
+
     `progress` is called from this thread up to 20 times a second. Setting `cancel`, from any thread or from `progress`,
     ends the render. The result may then be incomplete, as it is when buckets failed everywhere or no server was left:
     `complete` and `reason` tell. Raises BadInput when scene or options are wrong, Refused when every server refuses or
     a server needs keys that are missing.
     """
-    from dr.client.frame import render_frame
+    from dr.client.render import render_request
 
     request = make_request(os.fspath(scene), options, os.environ)
-    return render_frame(request, progress, cancel or threading.Event())
+    return render_request(request, progress, cancel or threading.Event())
 
 
 def load_scene(path: str | os.PathLike[str]) -> Scene:

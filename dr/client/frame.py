@@ -1,256 +1,122 @@
-"""Renders one frame: starts servers, surveys the scene, runs the loop. Draws and prints nothing."""
+"""One frame in hand: its buckets, its pixels so far, its journal. Knows no server and no other frame."""
 
 from __future__ import annotations
 
-import logging
-import os
-import platform
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING
 
-from dr.broker.buckets import Order, choose_size, cut_frame
-from dr.broker.commands import Finished, MergeTile, Notify, Status
-from dr.broker.events import Event, FrameRequested, ListeningBegan, ServerAdded, ServerExpected
-from dr.broker.fleet import Timers
+from msgspec import Struct
+
+from dr.broker.buckets import Order, choose_cell, cut_frame, region_of
+from dr.broker.commands import MergeTile
 from dr.broker.job import Frame
-from dr.broker.state import Broker
-from dr.client.addresses import Servers, resolve_servers, saved_words
-from dr.client.files import SceneFiles
-from dr.client.guard import WARNING
-from dr.client.link import Link
-from dr.client.listen import OPEN, check_listen
-from dr.client.local import LocalServers, ServerPlan, host_nodes, plan_servers
-from dr.client.loop import Loop
-from dr.client.request import Request, merge
-from dr.client.result import Result
-from dr.client.tally import Progress, Tally
-from dr.errors import BadInput, Refused, did_you_mean
-from dr.keys.security import Guard
-from dr.scene.model import Region, RenderSettings, ViewSettings
-from dr.settings import Settings, settings_part
-
-if TYPE_CHECKING:
-    from dr.scene.survey import Survey
-
-log = logging.getLogger("dr.client")
-
-SNAPSHOT_S = 0.05  # between two calls of the user's progress callback
-REMOTE_THREADS = 16  # of a server that was not asked yet, for the choice of a bucket size
-
-ShowProgress = Callable[[Progress], None]
+from dr.broker.rest import cut_rest
+from dr.image.framebuffer import Framebuffer, Picture
+from dr.image.journal import Binding, Journal
+from dr.protocol.messages import BucketWork, Channel
+from dr.protocol.tiles import unpack
+from dr.scene.model import Region, RenderSettings
+from dr.settings import Settings
 
 
-class Watcher:
-    """Merges tiles into the picture and tells the user where the render stands. The loop's observer."""
+class Plan(Struct, frozen=True, kw_only=True):
+    """What all frames of a render have in common."""
 
-    def __init__(self, broker: Broker, frame: Frame, tally: Tally, show: ShowProgress | None) -> None:
-        from dr.image.framebuffer import Framebuffer
+    settings: RenderSettings  # but for `frame`
+    channels: tuple[Channel, ...]
+    manifest: bytes  # digest
+    assets: Mapping[bytes, int]  # digest to size in bytes
+    kernels: str  # digest of the code that decides pixels
+    options: Settings
+    threads: int  # render threads of the farm, as far as they are known
 
-        self.broker = broker
-        self.framebuffer = Framebuffer(frame.settings, frame.channels)
-        self.tally = tally
-        self.show = show
-        self.next_snapshot = 0.0
-
-    def tile_arrived(self, tile: MergeTile) -> None:
-        from dr.protocol.tiles import unpack
-
-        self.framebuffer.merge(tile.bucket, unpack(tile.bucket, tile.channels, tile.payload))
-        self.tally.add_tile(tile)
-
-    def notice_given(self, notice: Notify) -> None:
-        self.tally.add_notice(notice, monotonic())
-
-    def turn_ended(self) -> None:
-        now = monotonic()
-        if self.show and now >= self.next_snapshot:
-            self.next_snapshot = now + SNAPSHOT_S
-            self.show(self.tally.progress(self.broker.report(), now))
-
-    def show_last(self) -> None:
-        if self.show:
-            self.show(self.tally.progress(self.broker.report(), monotonic()))
+    def cut(self, settings: RenderSettings) -> tuple[BucketWork, ...]:
+        size = self.options.bucket_size or choose_cell(settings, self.threads)
+        return cut_frame(settings, size, Order(self.options.bucket_order), settings.seed)
 
 
-def render_frame(request: Request, show: ShowProgress | None, cancel: threading.Event) -> Result:
-    """Renders one frame and returns what there is of it, complete or not. Raises BadInput or Refused."""
-    started = monotonic()
-    check_scene(request.scene)
-    check_outputs(request)
-    if request.listen is not None:
-        check_listen(request.listen, request.security)
-    named = find_named(request)
-    with LocalServers() as local:
-        if wants_local(request, None):
-            local.start(plan_local(request.settings), request.settings)
-        survey = _survey_unless(cancel, request)
-        settings = merge(survey.settings, request.picture)
-        view = merge(survey.view, request.view)
-        check_outputs(request, settings, view)
-        found = named or find_saved(request, survey)
-        endpoints = found.endpoints
-        if not local.servers and wants_local(request, endpoints):
-            local.start(plan_local(request.settings), request.settings)
-        places = [*endpoints, *([] if request.listen is None else [request.listen])]
-        frame, files = make_frame(request, survey, settings, _thread_count(local, places))
-        broker = _broker(request.settings)
-        notices = (*_warn(request, found), *survey.notices)
-        watcher = Watcher(broker, frame, Tally(started, notices), show)
-        link = Link(request.security, request.listen)
-        first: list[Event] = [
-            *([ListeningBegan(link.listener.place)] if link.listener else []),
-            *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
-            *(ServerAdded(endpoint, whole_host=whole) for endpoint, whole in endpoints.items()),
-            FrameRequested(frame),
-        ]
-        end = Loop(broker, files, local, watcher, link).run(first, cancel)
-        local.ask_to_stop()
-        finished = monotonic()
-        watcher.show_last()
-        return _result(end, watcher, view, finished)
+class FrameInHand:
+    """A frame that is being rendered: every finished bucket is in the framebuffer and, if there is one, the journal."""
 
+    def __init__(self, plan: Plan, index: int, settings: RenderSettings) -> None:
+        self.plan = plan
+        self.index = index
+        self.settings = settings
+        self.framebuffer = Framebuffer(settings, plan.channels)
+        self.journal: Journal | None = None
+        self.loaded: list[BucketWork] = []  # what the journal held
+        self.tiles = 0
 
-def check_scene(path: Path) -> None:
-    """BadInput, before anything starts, when there is no such file."""
-    if path.is_dir():
-        raise BadInput(f"{path}: expected a scene file, found a folder")
-    if not path.exists():
-        beside = (each.name for each in path.parent.iterdir()) if path.parent.is_dir() else ()
-        raise BadInput(f"{path}: there is no such file{did_you_mean(path.name, beside)}")
+    @property
+    def number(self) -> int:
+        return self.settings.frame
 
+    @property
+    def has_pixels(self) -> bool:
+        return bool(self.tiles or self.loaded)
 
-def survey_scene(request: Request) -> Survey:
-    """What the scene file says, read in a process of its own."""
-    from dr.scene.survey import run_survey
+    def keep_journal(self, path: Path, resume: bool) -> list[str]:
+        """Journals the frame, going on from what is there if so wanted. Lines for the user."""
+        if resume and path.exists():
+            return self._resume(path)
+        self.journal = Journal.begin(path, self._binding())
+        return [self.journal.replaced] if self.journal.replaced else []
 
-    return run_survey(request.scene, request.picture)
+    def _resume(self, path: Path) -> list[str]:
+        self.journal = Journal.resume(path, self._binding())
+        for work, layers in self.journal.tiles():
+            self.framebuffer.merge(work, layers)
+            self.loaded.append(work)
+        share = self._samples_loaded() / _count_samples(region_of(self.settings), self.settings.samples)
+        line = f"{path.name}: {len(self.loaded)} finished buckets ({share:.0%} of the picture) need no rendering"
+        return [line, *([self.journal.dropped] if self.journal.dropped else [])]
 
+    def _binding(self) -> Binding:
+        plan = self.plan
+        return Binding(manifest=plan.manifest, settings=self.settings, channels=plan.channels, kernels=plan.kernels)
 
-def _survey_unless(cancel: threading.Event, request: Request) -> Survey:
-    """The terminal's Ctrl-C ends the survey's process, too: that is no fault of the scene."""
-    try:
-        return survey_scene(request)
-    except BadInput:
-        if cancel.is_set():
-            raise KeyboardInterrupt from None
-        raise
-
-
-def wants_local(request: Request, endpoints: Collection[str] | None) -> bool:
-    """Whether servers are started here: if the user wants it or, with no other that could come, did not forbid it.
-
-    With None for servers that are not known yet: whether they are started whatever those will be.
-    """
-    if request.local is not None:
-        return request.local
-    alone = endpoints is not None and not endpoints and request.listen is None
-    return request.settings.use_local_host or alone
-
-
-def plan_local(settings: Settings) -> list[ServerPlan]:
-    return plan_servers(host_nodes(), settings.local_servers or None, settings.threads or None)
-
-
-def find_named(request: Request) -> Servers | None:
-    """The servers of the command line; None when it names none.
-
-    Raises BadInput when not one of them has an address: whoever has just typed it wants to know.
-    """
-    return resolve_servers(request.servers, request.security).require() if request.servers else None
-
-
-def find_saved(request: Request, survey: Survey) -> Servers:
-    """The servers that are saved in the scene or else in the settings.
-
-    If this machine renders, or servers may dial in, the render does not depend on them, as on a laptop on the road.
-    """
-    servers = resolve_servers(saved_words(survey.servers or request.settings.servers), request.security)
-    if wants_local(request, None) or request.listen is not None:
-        return servers
-    if request.local is False and not servers.endpoints and not servers.unresolved:
-        raise BadInput(
-            "no server renders: --no-local needs --server or --listen HOST:PORT, or servers in the scene or settings"
+    def order(self) -> Frame:
+        """What the broker is asked for: all buckets that are not done."""
+        buckets = self.plan.cut(self.settings)
+        return Frame(
+            settings=self.settings,
+            channels=self.plan.channels,
+            buckets=cut_rest(buckets, self.loaded) if self.loaded else buckets,
+            manifest=self.plan.manifest,
+            assets=self.plan.assets,
+            index=self.index,
+            adaptive=not self.plan.options.bucket_size,
+            samples_done=self._samples_loaded(),
         )
-    return servers.require()
+
+    def take(self, tile: MergeTile) -> None:
+        """Adds a tile to the picture and the journal."""
+        self.framebuffer.merge(tile.bucket, unpack(tile.bucket, tile.channels, tile.payload))
+        self.tiles += 1
+        if self.journal:
+            self.journal.append(tile.bucket, tile.payload)
+
+    def picture(self) -> Picture:
+        """The pixels so far."""
+        return self.framebuffer.picture()
+
+    def take_trouble(self) -> str:
+        """Why there is no journal any more: told once, or nothing."""
+        if self.journal is None or not self.journal.trouble:
+            return ""
+        trouble, self.journal = self.journal.trouble, None
+        return f"the journal is lost and --resume cannot go on from here: {trouble}"
+
+    def close(self, *, safe: bool) -> None:
+        """Ends the journal; with `safe`, the picture is on the disk and the journal goes."""
+        if self.journal and safe:
+            self.journal.remove()
+        elif self.journal:
+            self.journal.close()
+
+    def _samples_loaded(self) -> int:
+        return sum(_count_samples(work, self.settings.samples) for work in self.loaded)
 
 
-def _warn(request: Request, servers: Servers) -> list[str]:
-    """What the user should know before a render that goes on all the same; into the log, too."""
-    loud = [WARNING] if request.security.insecure else open_line(request)
-    warnings = [*loud, *(f"{line}; the render goes on without" for line in servers.complaints())]
-    for line in warnings:
-        log.warning("%s", line)
-    return warnings
-
-
-def open_line(request: Request) -> list[str]:
-    """Who may dial in, when it is anybody on this machine."""
-    if request.listen is None or check_listen(request.listen, request.security)[1] is not Guard.OPEN:
-        return []
-    return [OPEN.format(place=request.listen)]
-
-
-def make_frame(request: Request, survey: Survey, settings: RenderSettings, threads: int) -> tuple[Frame, SceneFiles]:
-    """The buckets to render, and the files that servers will ask for."""
-    options = request.settings
-    size = options.bucket_size or choose_size(settings, threads)
-    files = SceneFiles(survey.manifest, request.scene.parent)
-    frame = Frame(
-        settings=settings,
-        channels=request.channels,
-        buckets=cut_frame(settings, size, Order(options.bucket_order), settings.seed),
-        manifest=files.manifest_digest,
-        assets=files.sizes(),
-    )
-    return frame, files
-
-
-def check_outputs(request: Request, settings: RenderSettings | None = None, view: ViewSettings | None = None) -> None:
-    """BadInput when an output cannot be written: before anything starts, and when the scene's settings are known."""
-    from dr.image.display import check_exposure, check_view
-    from dr.image.output import check_output
-
-    view = view or merge(ViewSettings(), request.view)
-    check_view(view.view_transform)
-    check_exposure(view.exposure)
-    region = (settings.region or settings) if settings else Region(0, 0, 1, 1)
-    for path in request.outputs:
-        check_output(path, (region.width, region.height), request.channels)
-
-
-def _result(end: Finished, watcher: Watcher, view: ViewSettings, finished: float) -> Result:
-    report = watcher.broker.report()
-    if end.status is Status.BAD_INPUT:
-        raise BadInput(end.reason)
-    if end.status is Status.REFUSED:
-        raise Refused(end.reason)
-    return Result(
-        picture=watcher.framebuffer.picture(),
-        view=view,
-        statistics=watcher.tally.statistics(report, finished),
-        status=end.status,
-        reason=end.reason,
-        poisoned=end.poisoned,
-        buckets=tuple(watcher.tally.records),
-        notices=tuple(watcher.tally.notices),
-    )
-
-
-def _thread_count(local: LocalServers, endpoints: Collection[str]) -> int:
-    return sum(server.plan.threads for server in local.servers) + REMOTE_THREADS * len(endpoints)
-
-
-def _broker(settings: Settings) -> Broker:
-    from dr.scene.code_digest import code_digest
-
-    name = f"{platform.node() or 'client'}, process {os.getpid()}"
-    return Broker(
-        kernels=code_digest(),
-        seed=os.urandom(16),
-        client=name,
-        timers=settings_part(settings, Timers),
-        restart_servers=settings.restart_servers_on_render_end,
-    )
+def _count_samples(work: BucketWork | Region, samples: int) -> int:
+    return work.width * work.height * samples

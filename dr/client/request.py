@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ from msgspec import Struct
 from dr.errors import BadInput, did_you_mean
 from dr.protocol.messages import Channel
 from dr.scene.model import RenderSettings, ViewSettings
-from dr.settings import Settings, load_settings
+from dr.settings import Settings, default_settings_file, load_settings
 
 if TYPE_CHECKING:
     from dr.keys.security import Security
@@ -40,10 +41,28 @@ class Request(Struct, frozen=True, kw_only=True):
     listen: str | None = None  # HOST:PORT for servers that dial out
     local: bool | None = None  # whether this machine renders, too; None: as the settings say
     settings: Settings = Settings()
+    settings_file: Path | None = None  # where they come from, whether it exists or not
+    frames: tuple[int, ...] = ()  # their numbers; none: the scene's own frame
+    skip_existing: bool = False  # frames whose outputs are all there
+    resume: bool = False  # go on from the journals beside the outputs
+    autosave_s: float | None = None  # between two partial pictures
+    time_limit_s: float | None = None  # then what there is is written
+    wait_s: float | None = None  # without any server; None: as long as it takes
     security: Security = msgspec.field(default_factory=_no_keys)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether each frame has files of its own."""
+        from dr.client.frames import has_number
 
-_OWN = frozenset({"size", "channels", "outputs", "servers", "listen", "local", "settings", "insecure"})
+        return bool(self.frames) or any(map(has_number, self.outputs))
+
+
+_PATIENCE = ("autosave_s", "time_limit_s", "wait_s")
+_OWN = frozenset(
+    {"size", "channels", "outputs", "servers", "listen", "local", "settings", "insecure"}
+    | {"frames", "skip_existing", "resume", *_PATIENCE}
+)
 _PICTURE = frozenset(RenderSettings.__struct_fields__)
 _VIEW = frozenset(ViewSettings.__struct_fields__)
 _PROCESS = frozenset(Settings.__struct_fields__) - _OWN
@@ -68,6 +87,11 @@ def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping
         listen=given.get("listen"),
         local=given.get("local"),
         settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
+        settings_file=_settings_file(given.get("settings")),
+        frames=_frames(given.get("frames")),
+        skip_existing=bool(given.get("skip_existing")),
+        resume=bool(given.get("resume")),
+        **{name: _seconds(name, given[name]) for name in _PATIENCE if name in given},
         security=_load_security(environ, bool(given.get("insecure"))),
     )
 
@@ -124,6 +148,29 @@ def _size(size: Any) -> dict[str, int]:
     except (TypeError, ValueError):
         raise BadInput(f"size: expected (width, height) in pixels, found {size!r}") from None
     return {"width": width, "height": height}
+
+
+def _frames(frames: Any) -> tuple[int, ...]:
+    from dr.client.frames import parse_frames
+
+    if frames is None:
+        return ()
+    if isinstance(frames, str):
+        return parse_frames(frames)
+    numbers = [frames] if isinstance(frames, int) else list(frames)
+    return parse_frames(",".join(map(str, numbers))) if numbers else ()
+
+
+def _seconds(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise BadInput(f"{name}: expected seconds, more than 0, found {value!r}")
+    return float(value)
+
+
+def _settings_file(source: Settings | Path | str | None) -> Path | None:
+    if isinstance(source, Settings):
+        return None
+    return default_settings_file() if source is None else Path(source)
 
 
 def _load_security(environ: Mapping[str, str], insecure: bool) -> Security:

@@ -40,6 +40,7 @@ class BucketRecord(Struct, frozen=True, kw_only=True):
     server: str
     seconds: float
     attempts: int
+    frame: int = 0  # its number
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
@@ -55,7 +56,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True, eq=False):
-    """A rendered image with what is known about its making.
+    """A rendered image with what is known about its making; of several frames, the last one.
 
     `channels` maps a channel's name to float32 pixels, [height, width] or [height, width, 3], of the region that was
     rendered: `beauty` is linear Rec. 709 radiance, `depth` metres (+inf is a miss). Pixels that were not rendered are
@@ -70,6 +71,7 @@ class Result(Struct, frozen=True, kw_only=True, eq=False):
     poisoned: tuple[Poisoned, ...] = ()
     buckets: tuple[BucketRecord, ...] = ()
     notices: tuple[str, ...] = ()
+    outputs: tuple[Path, ...] = ()  # the files that were written
 
     @property
     def complete(self) -> bool:

@@ -56,6 +56,15 @@ class Row(Struct, frozen=True, kw_only=True):
     silent_s: float | None = None  # since its last answer, or since it was first asked
 
 
+class Words(Struct, frozen=True, kw_only=True):
+    """The newest of each kind that was said by or about one server, as it came. None: nobody has."""
+
+    welcome: Welcome | None = None
+    status: ServerStatus | None = None  # of the process that said this welcome
+    status_s: float = 0.0  # when it came
+    announced: Announcement | None = None
+
+
 class _Fact(NamedTuple, Generic[Said]):
     at_s: float
     boot: bytes  # of the process that it is about; empty where that is unknown
@@ -110,9 +119,14 @@ class Roster:
             self._announcers.setdefault(place)
 
     def welcomed(self, place: Place, welcome: Welcome, now: float) -> None:
-        """It answered. Its siblings and its announcer are on its own host: the wire redirects nobody."""
+        """It answered. Its siblings and its announcer are on its own host: the wire redirects nobody.
+
+        One on a Unix socket has no host, and so neither.
+        """
         if server := self._know(place, now):
             server.welcome = _newer(server.welcome, _Fact(now, welcome.boot, welcome))
+        if not place.port:
+            return
         for port in welcome.siblings:
             if port:
                 self._know(Place(place.host, port), now)
@@ -163,6 +177,19 @@ class Roster:
     def announcers(self) -> KeysView[Place]:
         """All places where announcements may be heard."""
         return self._announcers.keys()
+
+    def words(self, place: Place) -> Words:
+        """For whoever wants to know more about a server than a row shows."""
+        known = self._servers.get(place)
+        if known is None:
+            return Words()
+        status = known.status if known.status and _is_same(known.status, known.welcome) else None
+        return Words(
+            welcome=known.welcome.said if known.welcome else None,
+            status=status.said if status else None,
+            status_s=status.at_s if status else 0.0,
+            announced=known.announced.said if known.announced else None,
+        )
 
     def rows(self, now: float) -> list[Row]:
         """One per server, by host and port. Of each host the guesses count that are as good as its best one."""

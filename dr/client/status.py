@@ -89,6 +89,8 @@ class _Dial(Struct):
     boot: bytes = b""  # of the process that welcomed us on this connection
     waiting: bool = True  # for a connection or an answer
     settled: bool = False  # it has answered, or was found silent, at least once
+    asked_s: float = 0.0  # when we asked last
+    round_trip_s: float = inf  # the shortest so far, from the question to the first word of the answer
 
 
 class Inquiry:
@@ -103,7 +105,6 @@ class Inquiry:
         self._peers: dict[bytes, _Dial] = {}
         self._link = Link(security)
         self._announcements = Announcements(self._link.context, security)
-        self._listen_again_s = now + patience.ask_s
         for target in targets:
             self._name(target, announce_port, now)
         self._meet_new_ones()
@@ -119,6 +120,10 @@ class Inquiry:
 
     def rows(self) -> list[Row]:
         return self.roster.rows(monotonic())
+
+    def round_trips(self) -> dict[Place, float]:
+        """The shortest time (s) from a question to the first word of the answer, for each that has answered."""
+        return {dial.place: dial.round_trip_s for dial in self._dials.values() if dial.round_trip_s < inf}
 
     def give_up(self, reason: str) -> None:
         """Whoever has said nothing by now is silent."""
@@ -170,9 +175,8 @@ class Inquiry:
             self._met.add(place)
 
     def _do_what_is_due(self, now: float) -> None:
-        if now >= self._listen_again_s:
-            self._announcements.dial_again()
-            self._listen_again_s = now + self.patience.ask_s
+        if self.patience.ask_s < inf:
+            self._announcements.dial_again(now)
         free = DIALS_AT_ONCE - sum(dial.waiting for dial in self._peers.values())
         for dial in self._dials.values():
             if now < dial.due_s:
@@ -188,7 +192,8 @@ class Inquiry:
     def _wait(self, until_s: float) -> None:
         now = monotonic()
         dues = (dial.due_s for dial in self._dials.values() if dial.due_s > now)  # others wait for a free descriptor
-        wait_s = max(0.0, min(until_s, self._listen_again_s, *dues) - now)
+        again_s = self._announcements.next_deadline() if self.patience.ask_s < inf else inf
+        wait_s = max(0.0, min(until_s, again_s, *dues) - now)
         poller = zmq.Poller()
         for socket in (self._link.socket, self._link.monitor, *self._announcements.descriptors()):
             poller.register(socket, zmq.POLLIN)
@@ -202,7 +207,8 @@ class Inquiry:
 
     def _ask(self, dial: _Dial) -> None:
         """If it cannot be sent, the connection is gone; a change will tell."""
-        dial.waiting, dial.due_s = True, monotonic() + self.patience.welcome_s
+        dial.asked_s = monotonic()
+        dial.waiting, dial.due_s = True, dial.asked_s + self.patience.welcome_s
         self._link.send(dial.peer, join(Hello(version=PROTOCOL_VERSION, kind=Kind.STATUS, name=NAME)))
         self._link.send(dial.peer, join(Ping(n=0)))
 
@@ -223,6 +229,7 @@ class Inquiry:
         match message:
             case Welcome():
                 dial.boot = message.boot
+                dial.round_trip_s = min(dial.round_trip_s, now - dial.asked_s)
                 self.roster.welcomed(dial.place, message, now)
             case ServerStatus():
                 self.roster.reported(dial.place, dial.boot, message, now)

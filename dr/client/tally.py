@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from dr.broker.commands import MergeTile, Notify, Topic
@@ -23,20 +25,22 @@ class ServerRow(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """Where a render stands. `remaining_s` is None before the first tile; `notices` are new since the last one."""
+    """Where a render stands. `remaining_s` is None before the first tile; `notices` are new since the last one.
+
+    Buckets are those of `frame`, the number of the one that is being rendered; `share`, from 0 to 1, is of all frames.
+    """
 
     buckets_done: int
     buckets: int
     seconds: float
     samples_per_second: float
     remaining_s: float | None
+    share: float = 0.0
+    frame: int = 0
+    frames_done: int = 0
+    frames: int = 1
     servers: tuple[ServerRow, ...] = ()
     notices: tuple[str, ...] = ()
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.buckets_done / self.buckets if self.buckets else 0.0
 
 
 class _Seen(Struct):
@@ -49,10 +53,13 @@ class _Seen(Struct):
 class Tally:
     """The sums of one render. `started` and every `now` are seconds of one clock."""
 
-    def __init__(self, started: float, notices: tuple[str, ...] = ()) -> None:
+    def __init__(self, started: float, numbers: Sequence[int] = (0,)) -> None:
+        """`numbers` of the frames, in the order of their indices."""
         self.started = started
+        self.ended: float | None = None
+        self.numbers = numbers
         self.records: list[BucketRecord] = []
-        self.notices: list[str] = list(notices)
+        self.notices: list[str] = []
         self._shown = 0  # notices that a snapshot has taken
         self._seen: dict[str, _Seen] = {}  # by endpoint
 
@@ -67,8 +74,13 @@ class Tally:
                 server=tile.server,
                 seconds=tile.seconds,
                 attempts=tile.attempts,
+                frame=self.numbers[tile.frame],
             )
         )
+
+    def add_line(self, line: str) -> None:
+        """Something that the user should know and that is about no server in particular."""
+        self.notices.append(line)
 
     def add_notice(self, notice: Notify, now: float) -> None:
         if notice.endpoint:
@@ -84,18 +96,37 @@ class Tally:
         """A snapshot; it takes the new notices with it."""
         fresh, self._shown = tuple(self.notices[self._shown :]), len(self.notices)
         rate = self._samples_per_second(report, now)
+        frame = report.live[0] if report.live else None
+        share = self._share(report)
         return Progress(
-            buckets_done=report.done,
-            buckets=report.buckets,
+            buckets_done=frame.done if frame else report.done,
+            buckets=frame.buckets if frame else report.buckets,
             seconds=now - self.started,
             samples_per_second=rate,
-            remaining_s=(report.samples - report.samples_done) / rate if rate else None,
+            remaining_s=self._samples_left(report) / rate if rate else None,
+            share=share,
+            frame=self.numbers[min(report.frames_done, len(self.numbers) - 1)],
+            frames_done=report.frames_done,
+            frames=report.frames,
             servers=tuple(self._row(server, now) for server in report.servers),
             notices=fresh,
         )
 
+    def idle(self, now: float) -> Progress:
+        """A snapshot of a render that has nothing to do."""
+        return Progress(
+            buckets_done=0,
+            buckets=0,
+            seconds=now - self.started,
+            samples_per_second=0.0,
+            remaining_s=0.0,
+            share=1.0,
+            notices=tuple(self.notices),
+        )
+
     def statistics(self, report: Report, now: float) -> Statistics:
         """The numbers at the end."""
+        now = self.ended or now
         seconds = now - self.started
         ready_s = self._ready_at(now) - self.started
         return Statistics(
@@ -112,6 +143,17 @@ class Tally:
             render_share=self._render_share(report, now),
         )
 
+    def _share(self, report: Report) -> float:
+        """Of all frames; each counts the same."""
+        begun = sum(frame.samples_done / frame.samples for frame in report.live if frame.samples)
+        return (report.frames_done + begun) / report.frames
+
+    def _samples_left(self, report: Report) -> float:
+        """Frames that are still to come are taken for as much work as those so far."""
+        begun = report.frames_done + len(report.live)
+        coming = (report.frames - begun) * report.samples / begun if begun else 0.0
+        return report.samples - report.samples_done + coming
+
     def _render_share(self, report: Report, now: float) -> float:
         """Of the seconds that the render threads had, those that went into the picture."""
         had = sum((now - joined) * s.threads for s in report.servers if (joined := self._joined_at(s)) is not None)
@@ -120,7 +162,7 @@ class Tally:
     def _samples_per_second(self, report: Report, now: float) -> float:
         """Since the first server was ready."""
         ready_at = self._ready_at(now)
-        return report.samples_done / (now - ready_at) if now > ready_at else 0.0
+        return report.rendered / (now - ready_at) if now > ready_at else 0.0
 
     def _ready_at(self, now: float) -> float:
         return min((seen.joined_at for seen in self._seen.values() if seen.joined_at is not None), default=now)

@@ -93,7 +93,7 @@ def test_a_server_that_is_dialled_and_one_that_dials_render_the_bits_of_a_local_
         words = render_words(tmp_path, place, "--server", near, "--no-local", "--json", bucket_s=0.1)
         done = run_dr(tmp_path, *words)
     facts = facts_of(done)
-    assert (len(facts["servers"]), facts["buckets"], facts["lost"]) == (2, 24, [])
+    assert (len(facts["servers"]), facts["lost"]) == (2, [])
     assert "far" in {server["name"] for server in facts["servers"]}
     assert (tmp_path / "a.exr").read_bytes() == local_picture(tmp_path)
     assert f"--listen {place}: open: any user of this machine can pose as a server; `dr keys init`" in done.stderr
@@ -179,8 +179,8 @@ def test_a_server_that_is_dialled_and_dials_in_takes_part_once(tmp_path: Path, p
     with running(tmp_path, "serve", f"-port={port}", "--threads", 1, "--name", "one", "--dial", place) as server:
         wait_for_line(server, "listening on")
         where = ("--server", f"127.0.0.1:{port}", "--no-local", "--json")
-        done = run_dr(tmp_path, *render_words(tmp_path, place, *where, bucket_s=0.05))
-    assert [report["buckets"] for report in facts_of(done)["servers"] if report["buckets"]] == [24]
+        facts = facts_of(run_dr(tmp_path, *render_words(tmp_path, place, *where, bucket_s=0.05)))
+    assert [report["buckets"] for report in facts["servers"] if report["buckets"]] == [facts["buckets"]]
 
 
 def test_all_servers_of_a_spawner_dial_out(tmp_path: Path, place: str) -> None:

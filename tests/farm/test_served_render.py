@@ -42,7 +42,7 @@ def test_servers_on_ports_render_without_local_ones(tmp_path: Path) -> None:
         where = ("--server", one, "--server", two, "--no-local")
         facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where, "--json"))
     assert {server["endpoint"] for server in facts["servers"]} == {f"tcp://{one}", f"tcp://{two}"}
-    assert facts["buckets"] == 24
+    assert facts["buckets"] >= 24  # the last ones may be split
 
 
 def test_local_servers_help_those_on_ports(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_the_servers_of_a_spawner_render_together(tmp_path: Path) -> None:
         where = ("--server", f"127.0.0.1:{first}-{first + 1}", "--no-local", "--json")
         facts = facts_of(run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *where))
     assert {s["endpoint"] for s in facts["servers"]} == {f"tcp://127.0.0.1:{first + i}" for i in range(2)}
-    assert facts["buckets"] == 24
+    assert facts["buckets"] >= 24  # the last ones may be split
 
 
 def first_of_two_free_ports() -> int:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -57,6 +58,9 @@ def client(server):
     with RawClient(server.endpoint()) as raw:
         raw.address = server
         yield raw
+
+
+CHANCE = re.compile(r"[0-9]+\.[0-9]{3}(?= s$)|(?<=thread )[0-9]+")  # what a log line holds of it
 
 
 def scene(**words):
@@ -521,10 +525,20 @@ def test_the_log_of_a_supervised_server_has_a_line_per_action_and_no_time(tmp_pa
         lines = server.process.stderr.read().decode().splitlines()
         kernels = {"INFO not ready yet: compiling kernels, first run only: 1 of 1", "INFO the kernels are ready"}
         assert kernels < set(lines), "another thread says so, before or after others"
-        assert [line for line in lines if line not in kernels] == [
+        others = [CHANCE.sub("N", line) for line in lines if line not in kernels]
+        buckets = [line for line in others if line.startswith("INFO bucket ")]
+        assert sorted(buckets) == sorted(
+            f"INFO bucket {work.id} (16x16 at {work.x},{work.y}, samples 0-32) of ada: {what}"
+            for work in works(3)
+            for what in ("started on thread N", "done in N s")
+        )
+        assert [line for line in others if line not in buckets] == [
             f"INFO listening on {endpoint}",
             "INFO lease given to ada",
+            "INFO frame 000000000001 of ada: set up, 256x128, 32 samples",
+            "INFO frame 000000000001 of ada: fetched 1 file, 0.0 MB in N s",
             "INFO preparing scene.json, 1 files",
+            "INFO frame 000000000001 of ada: prepared in N s",
             "INFO lease ended after 3 buckets: the client says bye",
             "INFO restart: the client asks for it",
         ]
@@ -569,6 +583,42 @@ def test_bye_with_restart_leaves_a_server_that_nobody_would_start_again(client):
     client.leave(client.take_lease(), restart=True)
     client.take_lease()
     assert client.address.process.poll() is None
+
+
+def hang_all(client, lease):
+    """Every thread hangs in a bucket, and the client has cancelled it."""
+    client.set_up(lease, scene(hangs=1))
+    client.say(Bucket(lease=lease, epoch=1, buckets=works(1)))
+    while not client.hear(Beat).running:
+        pass
+    client.say(Cancel(lease=lease, epoch=1, buckets=[0]))
+
+
+def test_a_supervised_server_whose_kernels_hang_drains_its_client_and_restarts(tmp_path):
+    with supervised(tmp_path / "server", DR_STUCK_S="0.2") as server, RawClient(server.endpoint()) as client:
+        lease = client.take_lease()
+        hang_all(client, lease)
+        assert client.hear(Drain) == Drain(lease=lease)
+        client.leave(lease)
+        assert exit_status(server) == RESTART_STATUS
+        log = server.process.stderr.read().decode()
+    assert "WARNING bucket 0 (16x16 at 0,0, samples 0-32) of ada: was to stop 0.2 s ago" in log
+    assert ": stopped" not in log, "it never did"
+
+
+def test_a_lone_server_whose_kernels_hang_sends_clients_away(tmp_path):
+    words = ("--port", "0", "--threads", "1")
+    with ServerProcess(tmp_path / "server", *words, DR_STUCK_S="0.2") as server:
+        endpoint = server.endpoint()
+        with RawClient(endpoint) as client, RawClient(endpoint) as other:
+            hang_all(client, client.take_lease())
+            assert client.hear(ErrorMessage).code == "stuck"
+            other.say(Hello(version=1, want=True, name="bob"))
+            assert other.hear(Grant, ErrorMessage).code == "stuck"
+            _, status = other.ask_status()
+            assert status.state is Availability.DRAINING
+        server.process.terminate()
+        assert exit_status(server) == 0
 
 
 def test_sighup_restarts_a_free_supervised_server_at_once(tmp_path):

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -387,6 +387,18 @@ def test_a_server_on_a_unix_socket_can_be_asked(tmp_path):
     with ServerProcess(tmp_path / "server") as server:
         endpoint = server.endpoint()
         (row,) = ask_farm([Target(endpoint, (Place(endpoint, 0),))], Settings(), PATIENCE_S)
+    assert (row.host, row.port, row.answers, row.state) == (endpoint, 0, True, "ready")
+
+
+def test_a_server_on_a_unix_socket_cannot_send_us_to_ports(tmp_path):
+    """It has no host: whatever ports it names, there is nobody to ask and nobody to listen to."""
+    folder = tmp_path / "server"
+    words = ("--endpoint", f"ipc://{folder}/gate", "--announce", "20205", "--siblings", "20206,20207")
+    with ServerProcess(folder, *words) as server:
+        endpoint = server.endpoint()
+        with closing(watch_farm([Target(endpoint, (Place(endpoint, 0),))], Settings(), PATIENCE_S)) as rows:
+            for _ in range(2):
+                (row,) = next(rows)
     assert (row.host, row.port, row.answers, row.state) == (endpoint, 0, True, "ready")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dr.broker import events
 from dr.broker.commands import Status
 from dr.broker.fleet import Phase
-from dr.broker.links import MAX_SIBLINGS
+from dr.broker.membership import MAX_SIBLINGS
 from tests.support.simulated_farm import SimulatedFarm, SimulatedServer, make_frame, port_of
 from tests.support.timed_farm import TimedFarm
 
@@ -82,7 +82,7 @@ def test_a_server_never_brings_more_than_so_many_however_often_it_lies() -> None
 
 
 def test_a_host_renders_as_fast_as_its_servers_together() -> None:
-    farm = TimedFarm(lambda endpoint, work: 0.1)
+    farm = TimedFarm(lambda endpoint, work: 0.1 * work.width * work.height / 16**2)
     seconds = farm.render_host(make_frame(width=16 * 800, height=16, size=16), host_of(8, threads=2))
     assert seconds <= 800 * 0.1 / 16 + 0.3
 

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dr.broker import events
-from dr.broker.commands import Status
+from dr.broker.commands import FrameFinished, Status
+from dr.broker.frames import MAX_LIVE_FRAMES
 from dr.protocol.messages import Tile
 from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer, make_frame
 
 T = TypeVar("T")
 PICKS = st.integers(0, 10_000)
 MAX_ROUNDS = 2_000
+WIDTH, HEIGHT = 48, 32
 FIRST_PORT = 20204
 
 
@@ -27,9 +29,11 @@ class FarmMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.farm = SimulatedFarm()
-        self.frame = make_frame()
+        self.frames = 1
+        self.adaptive = False
+        self.requested = 0
+        self.epochs: list[int] = []  # of the frames that were requested
         self.old: list[tuple[bytes, Said]] = []  # messages that reached nobody in time
-        self.is_requested = False
         self.children: set[str] = set()
 
     @initialize(
@@ -37,11 +41,15 @@ class FarmMachine(RuleBasedStateMachine):
         threads=st.integers(1, 3),
         early=st.booleans(),
         restart=st.booleans(),
+        frames=st.tuples(st.integers(1, 3), st.booleans()),
     )
-    def build(self, counts: tuple[int, int, int], threads: int, early: bool, restart: bool) -> None:
+    def build(
+        self, counts: tuple[int, int, int], threads: int, early: bool, restart: bool, frames: tuple[int, bool]
+    ) -> None:
         """Children of our own, every other one of which was expected; a host that is named without a port; callers."""
         own, on_host, callers = counts
-        self.farm = SimulatedFarm(restart_servers=restart)
+        self.frames, self.adaptive = frames
+        self.farm = SimulatedFarm(restart_servers=restart, frames=self.frames)
         if early:
             self.request_frame()
         for index in range(own):
@@ -55,11 +63,18 @@ class FarmMachine(RuleBasedStateMachine):
         for index in range(callers):
             self.farm.place(SimulatedServer(f"cloud-{index}", threads))
 
-    @precondition(lambda self: not self.is_requested)
+    def may_request(self) -> bool:
+        live = self.requested - len(self.farm.frames_finished)
+        return self.requested < self.frames and live < MAX_LIVE_FRAMES and self.farm.finished is None
+
+    @precondition(may_request)
     @rule()
     def request_frame(self) -> None:
-        self.is_requested = True
-        self.farm.tell(events.FrameRequested(self.frame))
+        frame = make_frame(WIDTH, HEIGHT, 16, index=self.requested, adaptive=self.adaptive)
+        self.requested += 1
+        self.farm.tell(events.FrameRequested(frame))
+        if self.farm.broker.frames.live:
+            self.epochs.append(self.farm.broker.frames.live[-1].epoch)
 
     # The network
 
@@ -152,8 +167,8 @@ class FarmMachine(RuleBasedStateMachine):
     def hang_or_wake_a_server(self, pick: int) -> None:
         if server := self._choose_live(pick):
             if not server.is_hung:
-                for work in server.works:
-                    self.farm.blame(work)
+                for held in server.works:
+                    self.farm.blame(held)
             server.is_hung = not server.is_hung
 
     @rule(pick=PICKS)
@@ -191,11 +206,12 @@ class FarmMachine(RuleBasedStateMachine):
     @rule(pick=PICKS, epoch=st.booleans())
     def say_a_tile_of_another_lease_or_frame(self, pick: int, epoch: bool) -> None:
         if server := self._choose_busy(pick):
-            tile = server.finish(server.works[0]).message
+            held = server.works[0]
+            tile = server.finish(held).message
             assert isinstance(tile, Tile)
             wrong = {"epoch": tile.epoch ^ 1} if epoch else {"lease": b"wrong..."}
             self.farm.say(server, Said(msgspec.structs.replace(tile, **wrong), (b"pixels that must not be seen",)))
-            server.works.appendleft(tile.bucket)
+            server.works.appendleft(held)
 
     @rule(pick=PICKS, ports=st.lists(st.integers(FIRST_PORT - 1, FIRST_PORT + 4) | st.just(0), max_size=6))
     def a_server_names_other_siblings(self, pick: int, ports: list[int]) -> None:
@@ -232,23 +248,20 @@ class FarmMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_report_tells_what_was_merged(self) -> None:
-        assert self.farm.broker.report().done == len(self.farm.merged)
+        assert self.farm.broker.report().done == sum(map(len, self.farm.pictures.values()))
 
     def teardown(self) -> None:
-        """From wherever we are, a farm that heals finishes the frame: every bucket once, no lease left."""
+        """From wherever we are, a farm that heals finishes all frames: every pixel once, no lease left."""
         if not self.farm.servers:
             return
         self._heal()
-        end, buckets = self.farm.finished, {work.id for work in self.frame.buckets}
+        end = self.farm.finished
         assert end is not None
-        given_up = {poisoned.bucket.id for poisoned in end.poisoned}
-        assert not given_up & set(self.farm.merged)
         if "no server can render" not in end.reason:
-            assert given_up | set(self.farm.merged) == buckets
-        assert (end.status is Status.COMPLETE) == (set(self.farm.merged) == buckets)
-        seen = min(self.farm.seen_at_poison, default=0)
-        for bucket in given_up:
-            assert self.farm.blames.get(bucket, 0) >= min(2, seen), f"bucket {bucket} was poisoned without a reason"
+            assert len(self.farm.frames_finished) == self.frames
+        for finished in self.farm.frames_finished:
+            self._check_picture(finished)
+        assert (end.status is Status.COMPLETE) == (len(self.farm.frames_finished) == self.frames and not end.poisoned)
         assert not [server.endpoint for server in self.farm.servers.values() if server.holder or server.waiter]
         asked = self.farm.broker.restart_servers
         assert self.farm.byes == {place: asked and place not in self.children for place in self.farm.byes}
@@ -257,12 +270,24 @@ class FarmMachine(RuleBasedStateMachine):
         lives = sum(server.lives for server in self.farm.servers.values() if server.dials_in)
         assert sum(server.dials_in for server in self.farm.broker.fleet) <= lives
 
+    def _check_picture(self, finished: FrameFinished) -> None:
+        """Each pixel was rendered or given up, once, and nothing was given up without a reason."""
+        given_up = [poisoned.bucket for poisoned in finished.poisoned]
+        works = [tile.bucket for tile in self.farm.pictures.get(finished.frame, {}).values()] + given_up
+        cells = [(x, y) for w in works for x in range(w.x, w.x + w.width, 8) for y in range(w.y, w.y + w.height, 8)]
+        assert len(cells) == len(set(cells)) == WIDTH * HEIGHT // 64
+        assert sum(work.width * work.height for work in works) == WIDTH * HEIGHT
+        seen = min(self.farm.seen_at_poison, default=0)
+        for work in given_up:
+            blames = self.farm.blames.get((self.epochs[finished.frame], work.id), 0)
+            assert blames >= min(2, seen), f"bucket {work.id} was poisoned without a reason"
+
     def _heal(self) -> None:
-        if not self.is_requested:
-            self.request_frame()
         if self.farm.finished is None:
             self.farm.add(SimulatedServer("ipc:///healer", 2))
         for _ in range(MAX_ROUNDS):
+            while self.may_request():
+                self.request_frame()
             for server in self.farm.servers.values():
                 self._heal_server(server)
             moved = self.farm.flow()

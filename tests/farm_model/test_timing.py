@@ -22,21 +22,28 @@ def frame_of(buckets: int) -> Frame:
     return make_frame(width=16 * buckets, height=16, size=16)
 
 
+def share(work: BucketWork) -> float:
+    """Of a whole bucket, because the last ones are split."""
+    return work.width * work.height / (16 * 16)
+
+
 def same_for_all(seconds: float) -> Callable[[str, BucketWork], float]:
-    return lambda endpoint, work: seconds
+    return lambda endpoint, work: seconds * share(work)
 
 
+@pytest.mark.parametrize("threads", [1, 4, 64])
 @pytest.mark.parametrize("latency_s", [0.0001, 0.01, 0.025])
-def test_threads_are_busy_95_percent_of_the_time_however_far_away(latency_s: float) -> None:
+def test_threads_are_busy_95_percent_of_the_time_however_far_away(latency_s: float, threads: int) -> None:
     farm = TimedFarm(same_for_all(0.02), latency_s)
-    seconds = farm.render(frame_of(3200), servers(4, threads=4))
-    ideal = 3200 * 0.02 / 16
+    buckets = 200 * 2 * threads
+    seconds = farm.render(frame_of(buckets), servers(2, threads))
+    ideal = buckets * 0.02 / (2 * threads)
     assert ideal / seconds >= 0.95
 
 
 def test_a_server_that_is_ten_times_slower_costs_at_most_3_percent() -> None:
     def bucket_s(endpoint: str, work: BucketWork) -> float:
-        return 1.0 if endpoint.endswith("003") else 0.1
+        return (1.0 if endpoint.endswith("003") else 0.1) * share(work)
 
     without = TimedFarm(bucket_s).render(frame_of(2400), servers(3, threads=2))
     beside = TimedFarm(bucket_s).render(frame_of(2400), servers(4, threads=2))
@@ -45,7 +52,8 @@ def test_a_server_that_is_ten_times_slower_costs_at_most_3_percent() -> None:
 
 def test_a_thread_that_never_ends_is_raced() -> None:
     def bucket_s(endpoint: str, work: BucketWork) -> float:
-        return 5000.0 if endpoint.endswith("001") and work.id % 50 == 7 else 0.1
+        hangs = endpoint.endswith("001") and work.x // 16 % 50 == 7
+        return 5000.0 if hangs else 0.1 * share(work)
 
     farm = TimedFarm(bucket_s)
     seconds = farm.render(frame_of(400), servers(2, threads=4))
@@ -56,7 +64,7 @@ def test_a_thread_that_never_ends_is_raced() -> None:
 
 def test_buckets_of_very_different_cost_leave_no_thread_idle_for_long() -> None:
     costs = np.random.default_rng(5).lognormal(mean=-2.0, sigma=1.0, size=600)
-    farm = TimedFarm(lambda endpoint, work: float(costs[work.id]))
+    farm = TimedFarm(lambda endpoint, work: float(costs[work.x // 16]) * share(work))
     seconds = farm.render(frame_of(600), servers(4, threads=4))
     assert seconds <= costs.sum() / 16 + 1.5 * costs.max()
 
@@ -67,7 +75,7 @@ def test_a_late_joiner_takes_its_share() -> None:
     farm.after(4.0, lambda: farm.add(late))
     seconds = farm.render(frame_of(400), [first])
     assert seconds == pytest.approx(7.0, abs=0.3)  # 160 of 400 buckets in 4 s, the others twice as fast
-    shares = [sum(tile.server == s.endpoint for tile in farm.merged.values()) for s in (first, late)]
+    shares = [sum(share(t.bucket) for t in farm.merged.values() if t.server == s.endpoint) for s in (first, late)]
     assert abs(shares[0] - 280) <= 12
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,13 @@ class Machine:
     hub: str = "127.0.0.1"
     hub6: str = "::1"
 
-    def start(self, *words: object, module: str = "tests.support.fake_dr") -> subprocess.Popen[str]:
-        """`dr WORDS` there, in a process group of its own; its output is ours to read."""
+    def start(
+        self, *words: object, module: str = "tests.support.fake_dr", extra: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """`dr WORDS` there, in a process group of its own, with these variables more; its output is ours to read."""
         command = [*_inside(self.namespace), sys.executable, "-m", module, *map(str, words)]
         pipe = subprocess.PIPE
-        env = self.environment()
+        env = {**self.environment(), **(extra or {})}
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env, cwd=ROOT, process_group=0)
 
     def run(
@@ -92,6 +94,64 @@ def star(folder: Path, *names: str) -> Iterator[list[Machine]]:
         yield machines
 
 
+@dataclass(frozen=True)
+class Switch:
+    """Joins machines with a cable each: what happens to one cable is not seen at the others."""
+
+    namespace: str
+    plugs: Mapping[str, str]  # its end of each machine's cable, by the machine's address
+
+    def unplug(self, machine: Machine) -> None:
+        """From now on nothing arrives there and nothing from there arrives; its connections stay what they are."""
+        _ip("-n", self.namespace, "link", "set", self.plugs[machine.address], "down")
+
+    def plug(self, machine: Machine) -> None:
+        _ip("-n", self.namespace, "link", "set", self.plugs[machine.address], "up")
+
+
+@contextmanager
+def switched(folder: Path, *names: str) -> Iterator[tuple[Switch, list[Machine]]]:
+    """Machines of these names with one network, each reaching each. Skips and cleans up as `star` does."""
+    _need_namespaces()
+    with ExitStack() as stack:
+        middle = stack.enter_context(_namespace())
+        _ip("-n", middle, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", middle, "link", "set", "bridge", "up")
+        machines, plugs = [], {}
+        for number, name in enumerate(names, 1):
+            machine = Machine(stack.enter_context(_namespace()), _home(folder, name), f"10.77.0.{number}")
+            plugs[machine.address] = _plug_in(middle, machine, number)
+            machines.append(machine)
+        yield Switch(middle, plugs), machines
+
+
+def lose_words(speaker: Machine, hearer: Machine) -> None:
+    """What one says to the other is lost from now on, and what the other says arrives: nobody is told.
+
+    The speaker writes a hardware address that nobody has.
+    """
+    nobody = "02:00:00:00:00:00"
+    _ip(
+        "-n", speaker.namespace, "neigh", "replace", hearer.address, "lladdr", nobody, "dev", "eth0", "nud", "permanent"
+    )
+
+
+def carry_words(speaker: Machine, hearer: Machine) -> None:
+    """Ends `lose_words`."""
+    _ip("-n", speaker.namespace, "neigh", "del", hearer.address, "dev", "eth0")
+
+
+def _plug_in(middle: str, machine: Machine, number: int) -> str:
+    """`eth0` of the machine to the bridge; gives the name of the bridge's end."""
+    plug = f"plug{number}"
+    _ip("-n", machine.namespace, "link", "add", "eth0", "type", "veth", "peer", "name", plug, "netns", middle)
+    _ip("-n", middle, "link", "set", plug, "master", "bridge")
+    _ip("-n", middle, "link", "set", plug, "up")
+    _ip("-n", machine.namespace, "address", "add", f"{machine.address}/24", "dev", "eth0")
+    _ip("-n", machine.namespace, "link", "set", "eth0", "up")
+    return plug
+
+
 @contextmanager
 def _namespace() -> Iterator[str]:
     name = f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
@@ -122,7 +182,7 @@ def _set_cable(namespace: str, state: str) -> None:
 
 def _home(folder: Path, name: str) -> Path:
     home = folder / name
-    home.mkdir()
+    home.mkdir(exist_ok=True)  # with the keys that the test has put there
     return home
 
 

@@ -64,6 +64,11 @@ def said(commands: list[Command], kind: type[T], peer: bytes = CLIENT) -> list[T
     return [c.message for c in commands if isinstance(c, Send) and c.peer == peer and isinstance(c.message, kind)]
 
 
+def deeds(commands: list[Command]) -> list[Command]:
+    """All but what these commands write into the log."""
+    return [c for c in commands if not isinstance(c, Log)]
+
+
 def lines(commands: list[Command]) -> list[str]:
     """What these commands write into the log."""
     return [c.text for c in commands if isinstance(c, Log)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from msgspec import Struct, field
 
@@ -47,19 +48,39 @@ from dr.scene.model import RenderSettings
 KERNELS = "kernels of the test"
 MANIFEST = b"m" * 32
 DEAD_S = 3.0  # a server lets a silent client go after this
+MAX_FRAMES = 2  # of a server; the third takes the place of the oldest
 
 
-def make_frame(width: int = 64, height: int = 48, size: int = 16, samples: int = 16) -> Frame:
-    settings = RenderSettings(width=width, height=height, samples=samples)
-    buckets = cut_frame(settings, size, Order.ROWS)
+def make_frame(
+    width: int = 32, height: int = 24, size: int = 8, samples: int = 16, *, index: int = 0, adaptive: bool = False
+) -> Frame:
+    """4 x 3 buckets that are too small to be split, unless the test wants other ones."""
+    settings = RenderSettings(width=width, height=height, samples=samples, frame=index)
     return Frame(
-        settings=settings, channels=(Channel.BEAUTY,), buckets=buckets, manifest=MANIFEST, assets={MANIFEST: 100}
+        settings=settings,
+        channels=(Channel.BEAUTY,),
+        buckets=cut_frame(settings, size, Order.ROWS),
+        manifest=MANIFEST,
+        assets={MANIFEST: 100},
+        index=index,
+        adaptive=adaptive,
     )
 
 
-def pixels_of(bucket: int, boot: bytes) -> bytes:
+def pixels_of(epoch: int, bucket: int, boot: bytes) -> bytes:
     """What stands for a tile's pixels."""
-    return b"%d by %s" % (bucket, boot)
+    return b"%d of %d by %s" % (bucket, epoch, boot)
+
+
+class Held(Struct, frozen=True):
+    """A bucket that a server renders or has queued."""
+
+    epoch: int
+    work: BucketWork
+
+    @property
+    def id(self) -> int:
+        return self.work.id
 
 
 def port_of(server: SimulatedServer) -> int:
@@ -92,6 +113,8 @@ class SimulatedServer:
         self.kernels = kernels
         self.version = PROTOCOL_VERSION
         self.siblings: list[int] = []  # ports that its welcome names
+        self.announce = 0  # port that its welcome names
+        self.lent_to = "somebody"  # name of the other client
         self.dials_in = False  # too: so our client may come twice, and the second one waits
         self.restarts = 0  # times that a client asked for a fresh process
         self.lives = 0
@@ -107,17 +130,22 @@ class SimulatedServer:
         self.waiter: bytes | None = None
         self.is_lent = False  # to another client
         self.lease = b""
-        self.epoch = -1
+        self.epochs: dict[int, bool] = {}  # of the frames that it has, oldest first; whether it is ready for them
         self.leases = 0
         self.heard = 0.0
-        self.works: deque[BucketWork] = deque()
+        self.works: deque[Held] = deque()
+
+    @property
+    def epoch(self) -> int:
+        """Of the newest frame; -1: it has none."""
+        return next(reversed(self.epochs), -1)
 
     def hear(self, peer: bytes, message: ClientMessage, now: float) -> list[ServerMessage]:
         if peer == self.holder:
             self.heard = now
         match message:
-            case Hello():
-                return [self._welcome(), *self.lend(peer, now)]
+            case Hello(want=want):
+                return [self._welcome(), *(self.lend(peer, now) if want else [])]
             case Ping(n=n):
                 return [Pong(n=n)]
             case ErrorMessage():
@@ -127,24 +155,28 @@ class SimulatedServer:
             return [NoLease()]
         return self._work(message)
 
-    def running(self) -> list[BucketWork]:
-        return list(self.works)[: self.threads]
+    def running(self) -> list[Held]:
+        return list(islice(self.works, self.threads))
 
-    def finish(self, work: BucketWork, seconds: float = 0.1) -> Said:
-        self.works.remove(work)
-        tile = Tile(lease=self.lease, epoch=self.epoch, bucket=work, channels=[Channel.BEAUTY], seconds=seconds)
-        return Said(tile, (pixels_of(work.id, self.boot),))
+    def finish(self, held: Held, seconds: float = 0.1) -> Said:
+        self.works.remove(held)
+        tile = Tile(lease=self.lease, epoch=held.epoch, bucket=held.work, channels=[Channel.BEAUTY], seconds=seconds)
+        return Said(tile, (pixels_of(held.epoch, held.id, self.boot),))
 
-    def fail(self, work: BucketWork) -> Said:
-        self.works.remove(work)
-        return Said(Failed(lease=self.lease, epoch=self.epoch, bucket=work.id, error="kernel raised"))
+    def fail(self, held: Held) -> Said:
+        self.works.remove(held)
+        return Said(Failed(lease=self.lease, epoch=held.epoch, bucket=held.id, error="kernel raised"))
 
     def release(self, peer: bytes) -> None:
         if peer == self.waiter:
             self.waiter = None
         if peer == self.holder:
-            self.holder, self.lease, self.epoch = None, b"", -1
-            self.works.clear()
+            self.holder, self.lease = None, b""
+            self._drop_all()
+
+    def _drop_all(self) -> None:
+        self.epochs.clear()
+        self.works.clear()
 
     def _welcome(self) -> Welcome:
         return Welcome(
@@ -154,16 +186,19 @@ class SimulatedServer:
             name=self.endpoint,
             threads=self.threads,
             busy=self.is_lent,
-            holder="somebody" if self.is_lent else "",
+            holder=self.lent_to if self.is_lent else "",
+            announce=self.announce,
             siblings=self.siblings,
         )
 
     def lend(self, peer: bytes, now: float) -> list[ServerMessage]:
+        if peer == self.holder:
+            return [Grant(lease=self.lease, threads=self.threads)]
         if self.is_lent or (self.dials_in and self.holder not in {None, peer}):
             self.waiter = peer
             return []
         self.holder = peer  # a new connection of the same client takes the place of the old one
-        self.works.clear()
+        self._drop_all()
         self.leases += 1
         self.lease = f"{self.leases:04d}{self.lives:04d}".encode()
         self.heard = now
@@ -180,19 +215,30 @@ class SimulatedServer:
     def _work(self, message: ClientMessage) -> list[ServerMessage]:
         match message:
             case Setup(epoch=epoch):
-                self.epoch = epoch
-                return [Get(lease=self.lease, epoch=epoch, digest=MANIFEST, offset=0, n=100)]
-            case Chunk():
-                return [Ready(lease=self.lease, epoch=self.epoch)]
-            case Bucket(buckets=buckets):
-                self.works.extend(buckets)
-            case Cancel(buckets=cancelled):
-                self.works = deque(work for work in self.works if work.id not in cancelled)
+                return self._set_up(epoch)
+            case Chunk(epoch=epoch) if epoch in self.epochs:
+                self.epochs[epoch] = True
+                return [Ready(lease=self.lease, epoch=epoch)]
+            case Bucket(epoch=epoch, buckets=buckets) if epoch in self.epochs:
+                assert self.epochs[epoch], "a bucket of a frame that this server is not ready for"
+                self.works.extend(Held(epoch, work) for work in buckets)
+            case Cancel(epoch=epoch, buckets=cancelled):
+                self.works = deque(held for held in self.works if held.epoch != epoch or held.id not in cancelled)
             case Bye(restart=restart):
                 assert self.holder is not None
                 self.restarts += restart
                 self.release(self.holder)
         return []
+
+    def _set_up(self, epoch: int) -> list[ServerMessage]:
+        if epoch in self.epochs:
+            return []
+        if len(self.epochs) == MAX_FRAMES:
+            oldest = next(iter(self.epochs))
+            del self.epochs[oldest]
+            self.works = deque(held for held in self.works if held.epoch != oldest)
+        self.epochs[epoch] = False
+        return [Get(lease=self.lease, epoch=epoch, digest=MANIFEST, offset=0, n=100)]
 
     def beat(self) -> Said:
         return Said(Beat(lease=self.lease, queued=max(0, len(self.works) - self.threads), running=len(self.running())))
@@ -206,21 +252,46 @@ class SimulatedFarm:
     """A broker, its servers, the network between them, and the picture that comes of it."""
 
     def __init__(
-        self, seed: bytes = b"seed of the test", timers: Timers | None = None, restart_servers: bool = False
+        self,
+        seed: bytes = b"seed of the test",
+        timers: Timers | None = None,
+        restart_servers: bool = False,
+        frames: int = 1,
+        max_servers: int = 0,
+        patient: bool = False,
     ) -> None:
         self.now = 0.0
-        self.broker = Broker(kernels=KERNELS, seed=seed, timers=timers, restart_servers=restart_servers)
+        self.broker = Broker(
+            kernels=KERNELS,
+            seed=seed,
+            timers=timers,
+            restart_servers=restart_servers,
+            frames=frames,
+            max_servers=max_servers,
+            patient=patient,
+        )
+        self.announcers: list[commands.HearAnnouncements] = []
         self.servers: dict[str, SimulatedServer] = {}
         self.links: dict[bytes, Link] = {}
+        self.fresh_links: list[Link] = []  # since somebody looked last
+        self.silence_every_s = 0.0  # between two looks of servers at whether their client is silent
+        self.silence_at = 0.0
         self.calls = 0  # connections that servers have made
         self.facts: deque[events.Event] = deque()  # that the loop has not told the broker yet
         self.reads: deque[commands.ReadAsset] = deque()
-        self.merged: dict[int, commands.MergeTile] = {}
+        self.pictures: dict[int, dict[int, commands.MergeTile]] = {}  # frame's index and bucket id to the tile
+        self.frames_finished: list[commands.FrameFinished] = []
         self.notices: list[commands.Notify] = []
         self.finished: commands.Finished | None = None
         self.byes: dict[str, bool] = {}  # endpoints that were let go at the end, and whether they shall restart
         self.seen_at_poison: list[int] = []  # servers ever seen when a bucket was given up
-        self.blames: dict[int, int] = {}  # bucket to the number of times that it failed or stood on a dying server
+        # A bucket's epoch and id to the number of times that it failed or stood on a dying server.
+        self.blames: dict[tuple[int, int], int] = {}
+
+    @property
+    def merged(self) -> dict[int, commands.MergeTile]:
+        """The first frame's tiles by bucket id."""
+        return self.pictures.get(0, {})
 
     # What the loop does
 
@@ -247,8 +318,8 @@ class SimulatedFarm:
                 self._blame_running(server)
 
     def _blame_running(self, server: Server | None) -> None:
-        for bucket in server.running if server else ():
-            self.blames[bucket] = self.blames.get(bucket, 0) + 1
+        for ticket in server.running if server else ():
+            self.blames[ticket] = self.blames.get(ticket, 0) + 1
 
     def pass_time(self, until: float) -> None:
         """Time passes, and every timer on the way runs out when it should."""
@@ -263,6 +334,11 @@ class SimulatedFarm:
         else:
             raise AssertionError("the broker's timers do not come to rest")
         self.now = until
+        if self.now >= self.silence_at:
+            self.silence_at = self.now + self.silence_every_s
+            self._lose_silent_clients()
+
+    def _lose_silent_clients(self) -> None:
         for server in self.servers.values():
             if server.holder and not server.is_hung and self.now > server.heard + DEAD_S:
                 self.lose_client(server)
@@ -274,15 +350,24 @@ class SimulatedFarm:
                 case commands.Dial(endpoint, peer):
                     assert peer not in self.links, "a routing id was used twice"
                     self.links[peer] = Link(peer=peer, endpoint=endpoint)
+                    self.fresh_links.append(self.links[peer])
                 case commands.Disconnect(peer=peer):
                     self.links[peer].phase = "closed"
                     self._tell_close(self.links[peer])
                 case commands.Send(peer, message):
                     self._carry(peer, message)
-                case commands.MergeTile(bucket=bucket):
-                    assert bucket.id not in self.merged, f"bucket {bucket.id} was merged twice"
-                    assert bytes(command.payload[0]).startswith(b"%d by " % bucket.id)
-                    self.merged[bucket.id] = command
+                case commands.MergeTile(bucket=bucket, frame=frame):
+                    picture = self.pictures.setdefault(frame, {})
+                    assert bucket.id not in picture, f"bucket {bucket.id} was merged twice"
+                    assert bytes(command.payload[0]).startswith(b"%d of " % bucket.id)
+                    assert len(self.frames_finished) <= frame, "a tile of a frame that is finished"
+                    picture[bucket.id] = command
+                case commands.FrameFinished(frame):
+                    assert self.finished is None
+                    assert frame == len(self.frames_finished), "frames finish in order"
+                    self.frames_finished.append(command)
+                case commands.HearAnnouncements():
+                    self.announcers.append(command)
                 case commands.ReadAsset():
                     self.reads.append(command)
                 case commands.Notify(topic):
@@ -349,6 +434,7 @@ class SimulatedFarm:
             link.phase = "open"
             self.tell(events.DialSucceeded(link.endpoint))
         else:
+            link.phase = "closed"
             self.tell(events.ConnectionLost(link.endpoint, "refused"))
 
     def call(self, server: SimulatedServer) -> None:
@@ -395,15 +481,16 @@ class SimulatedFarm:
         if link and link.phase in {"open", "cut"}:
             link.to_client.append(said)
 
-    def finish(self, server: SimulatedServer, work: BucketWork, seconds: float = 0.1) -> None:
-        self.say(server, server.finish(work, seconds))
+    def finish(self, server: SimulatedServer, held: Held, seconds: float = 0.1) -> None:
+        self.say(server, server.finish(held, seconds))
 
-    def fail(self, server: SimulatedServer, work: BucketWork) -> None:
-        self.blame(work)
-        self.say(server, server.fail(work))
+    def fail(self, server: SimulatedServer, held: Held) -> None:
+        self.blame(held)
+        self.say(server, server.fail(held))
 
-    def blame(self, work: BucketWork) -> None:
-        self.blames[work.id] = self.blames.get(work.id, 0) + 1
+    def blame(self, held: Held) -> None:
+        ticket = (held.epoch, held.id)
+        self.blames[ticket] = self.blames.get(ticket, 0) + 1
 
     def lose_client(self, server: SimulatedServer) -> None:
         """The server gives its client up."""
@@ -414,8 +501,8 @@ class SimulatedFarm:
 
     def crash(self, server: SimulatedServer, kept: int) -> None:
         """The process is killed; the first `kept` messages of each connection still arrive."""
-        for work in server.works:
-            self.blame(work)
+        for held in server.works:
+            self.blame(held)
         server.is_up = False
         server.works.clear()
         server.holder = None

@@ -9,7 +9,7 @@ from itertools import count
 from dr.broker import events
 from dr.broker.job import Frame
 from dr.protocol.messages import BucketWork, ClientMessage
-from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer
+from tests.support.simulated_farm import Held, Said, SimulatedFarm, SimulatedServer
 
 LIMIT_S = 10_000.0
 
@@ -17,15 +17,18 @@ LIMIT_S = 10_000.0
 class TimedFarm(SimulatedFarm):
     """`bucket_s(endpoint, work)` is how long a thread of that server takes; `latency_s` one way of the wire."""
 
-    def __init__(self, bucket_s: Callable[[str, BucketWork], float], latency_s: float = 0.0001) -> None:
-        super().__init__()
+    def __init__(
+        self, bucket_s: Callable[[str, BucketWork], float], latency_s: float = 0.0001, frames: int = 1
+    ) -> None:
+        super().__init__(frames=frames)
         self.bucket_s = bucket_s
         self.latency_s = latency_s
+        self.silence_every_s = 0.25
         self.silent: set[str] = set()  # endpoints of machines that are cut off
         self.rendered_s = 0.0  # of all threads, wasted work included
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._begun: set[tuple[bytes, int]] = set()
+        self._begun: set[tuple[bytes, Held]] = set()
 
     def render(self, frame: Frame, servers: list[SimulatedServer]) -> float:
         """Seconds from the moment when all servers are ready to the last tile."""
@@ -70,9 +73,11 @@ class TimedFarm(SimulatedFarm):
         assert self.now < LIMIT_S
 
     def _dial_all(self) -> None:
-        for link in self.links_in("dialing"):
-            if link.endpoint not in self.silent:
-                self.connect(link)
+        while self.fresh_links:
+            dialled, self.fresh_links = self.fresh_links, []
+            for link in dialled:
+                if link.phase == "dialing" and link.endpoint not in self.silent:
+                    self.connect(link)
 
     def add(self, server: SimulatedServer, whole_host: bool = False) -> None:
         super().add(server, whole_host)
@@ -98,19 +103,24 @@ class TimedFarm(SimulatedFarm):
         self.after(self.latency_s, arrive)
 
     def _begin_all(self, server: SimulatedServer, peer: bytes) -> None:
-        for work in server.running():
-            if (server.lease + server.boot, work.id) not in self._begun:
-                self._begun.add((server.lease + server.boot, work.id))
-                self._begin(server, peer, work)
+        for held in server.running():
+            if (server.lease + server.boot, held) not in self._begun:
+                self._begun.add((server.lease + server.boot, held))
+                self._begin(server, peer, held)
 
-    def _begin(self, server: SimulatedServer, peer: bytes, work: BucketWork) -> None:
-        seconds = self.bucket_s(server.endpoint, work)
+    def _begin(self, server: SimulatedServer, peer: bytes, held: Held) -> None:
+        self._end_later(server, peer, held, self.bucket_s(server.endpoint, held.work))
+
+    def _end_later(
+        self, server: SimulatedServer, peer: bytes, held: Held, seconds: float, said_s: float | None = None
+    ) -> None:
+        """The tile leaves after so many seconds; `said_s` is what the server says instead."""
 
         def end() -> None:
-            if work not in server.works or server.endpoint in self.silent:
+            if held not in server.works or server.endpoint in self.silent:
                 return
             self.rendered_s += seconds
-            self._return(peer, server.finish(work, seconds))
+            self._return(peer, server.finish(held, seconds if said_s is None else said_s))
             self._begin_all(server, peer)
 
         self.after(seconds, end)

@@ -22,7 +22,7 @@ def main(words: list[str], run: Callable[[ServeOptions], int] = serve) -> int:
     try:
         limits = settings_part(load_settings(NO_FILE, os.environ).values, Limits)
         options, verbose = read_options(words, limits)
-        log_to_stderr(verbose, options.supervised)
+        log_to_stderr(options, verbose)
         return run(options)
     except BadInput as error:
         print(f"dr: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -34,10 +35,17 @@ class Report(Struct, frozen=True):
     holder: str
 
 
+class Level(StrEnum):
+    DETAIL = "detail"  # each step of each bucket
+    INFO = "info"
+    WARNING = "warning"
+
+
 class Log(Struct, frozen=True):
     """One line for people who want to know what this server did."""
 
     text: str
+    level: Level = Level.INFO
 
 
 class ForgetPeer(Struct, frozen=True):

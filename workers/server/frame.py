@@ -37,6 +37,7 @@ class Frame:
         self.fetching = Fetching()
         self.manifest: Manifest | None = None
         self.prepared = False
+        self.begun_s = 0.0  # of what it does now: fetching, then preparing
 
     def move(self, state: FrameState) -> None:
         if state not in LEGAL_MOVES[self.state]:

@@ -24,14 +24,14 @@ class Identity(Struct, frozen=True, kw_only=True):
     supervised: bool = False  # a parent hears our reports and starts us again
     guard: str = ""  # of its port, see dr.keys.security.Guard; none: a private Unix socket
 
-    def welcome(self, holder: str, queue_pos: int) -> Welcome:
-        """`holder`: the name of another client that holds this server, or nothing."""
+    def welcome(self, holder: str, queue_pos: int, threads: int) -> Welcome:
+        """`holder`: the name of another client that holds this server, or nothing; `threads`: those that can render."""
         return Welcome(
             version=PROTOCOL_VERSION,
             kernels=self.kernels,
             boot=self.boot,
             name=self.name,
-            threads=self.threads,
+            threads=max(1, threads),  # who has none refuses with the next word
             cpu=self.cpu,
             busy=bool(holder),
             holder=holder,

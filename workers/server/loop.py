@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -43,6 +45,11 @@ RETRY_REPORT_S = 0.1  # while the parent's is
 STORY_LENGTH = 50  # events that a report of our own bug shows
 
 log = logging.getLogger("dr.server")
+_LOUDNESS: dict[do.Level, Callable[..., None]] = {
+    do.Level.DETAIL: logging.getLogger("dr.server.buckets").info,
+    do.Level.INFO: log.info,
+    do.Level.WARNING: log.warning,
+}
 
 
 class Ways(Struct, frozen=True, kw_only=True):
@@ -189,11 +196,14 @@ class Loop:
         """Memory is this process's alone: the one that prepares scenes comes and goes."""
         import psutil  # takes a while, and few ask
 
-        memory_bytes = psutil.Process().memory_info().rss
-        up_s = time.monotonic() - self.begun_s
-        return self._way_to(command.peer).send(
-            command.peer, replace(command.status, memory_bytes=memory_bytes, up_s=up_s), ()
+        status = replace(
+            command.status,
+            memory_bytes=psutil.Process().memory_info().rss,
+            up_s=time.monotonic() - self.begun_s,
+            clock_s=time.time(),
+            cache_free_bytes=_free_bytes(self.folder.path),
         )
+        return self._way_to(command.peer).send(command.peer, status, ())
 
     def _report(self, command: do.Report) -> None:
         if self.identity.supervised:
@@ -208,7 +218,7 @@ class Loop:
             )
 
     def _log(self, command: do.Log) -> None:
-        log.info("%s", command.text)
+        _LOUDNESS[command.level]("%s", command.text)
 
     def _forget_peer(self, command: do.ForgetPeer) -> None:
         self._way_to(command.peer).forget(command.peer)
@@ -238,7 +248,7 @@ class Loop:
         files = {asset.name: str(self.store.path(command.epoch, asset.digest)) for asset in command.manifest.assets}
         job = PrepareJob(
             epoch=command.epoch,
-            key=scene_key(command.key, command.settings, self.identity.kernels),
+            key=scene_key(command.key, command.manifest.animated, command.settings, self.identity.kernels),
             main=command.manifest.main,
             files=files,
             settings=command.settings,
@@ -274,6 +284,14 @@ class Loop:
         self.inside.close()
         if rendered and prepared:
             self.context.term()
+
+
+def _free_bytes(folder: Path) -> int:
+    """How much may still be written on that disk; -1 where that cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return -1
 
 
 _DEEDS: dict[type, Callable[[Loop, Any], Event | None]] = {

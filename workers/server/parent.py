@@ -37,11 +37,11 @@ class Reports:
 
 
 class LogHandler(logging.Handler):
-    """Writes a line as `LEVEL text`; the parent adds the time. What finds no room is lost, and counted."""
+    """Writes a line as `LEVEL text`, with its time before it if `timed`. What finds no room is lost, and counted."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, timed: bool = False) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self.setFormatter(logging.Formatter(("%(asctime)s " if timed else "") + "%(levelname)s %(message)s"))
         self.fd = fd
         self.lost = 0
 

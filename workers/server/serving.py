@@ -161,10 +161,16 @@ def _kernel_engine(threads: int) -> Engine:
     return KernelEngine(user_folder("scenes"), threads)
 
 
-def log_to_stderr(verbose: bool, supervised: bool = False) -> None:
-    """A line per action, with its time; the parent of a supervised server adds the time itself."""
+def log_to_stderr(options: ServeOptions, verbose: bool) -> None:
+    """A line per action, with its time, which a supervising parent adds itself. No parent is ever waited for.
+
+    The client of a local server has lines of its own about each bucket.
+    """
     level = logging.DEBUG if verbose else logging.INFO
-    if supervised and sys.stderr is not None:
-        logging.basicConfig(level=level, handlers=[LogHandler(sys.stderr.fileno())])
+    is_local = options.parent_pid is not None and not options.supervised
+    if is_local and not verbose:
+        logging.getLogger("dr.server.buckets").setLevel(logging.WARNING)
+    if (is_local or options.supervised) and sys.stderr is not None:
+        logging.basicConfig(level=level, handlers=[LogHandler(sys.stderr.fileno(), timed=is_local)])
     else:
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from dr.errors import Impossible, ProtocolError
@@ -40,32 +39,14 @@ from dr.protocol.version import PROTOCOL_VERSION
 from workers.server import commands as do
 from workers.server import events as seen
 from workers.server.identity import Identity
+from workers.server.lease import Ending, Holder, Waiter
 from workers.server.words import RESTART_STATUS
 from workers.server.work import ERROR_CHARS, Limits, Owner, Work
 
-RECEIPT_S = 1.0  # a connection that closes sooner may lose a tile that is on its way, because the client still talks
-
-
-class Holder(Struct):
-    peer: bytes
-    name: str
-    lease: bytes
-    heard_s: float
-    beat_s: float  # when the next beat is due
-    key: str = ""  # public, of its connection
-
-
-class Waiter(Struct):
-    name: str
-    heard_s: float
-    key: str = ""
-
-
-class Ending(Struct, frozen=True):
-    """This process leaves with `status` when its last tile has arrived, at `deadline_s` at the latest."""
-
-    status: int
-    deadline_s: float
+# A connection that closes sooner may lose what is on its way, because the client still talks, and what has arrived but
+# was not read: libzmq forgets it together with a connection that it does not make anew.
+RECEIPT_S = 1.0
+STUCK = "a render thread is stuck in its kernel"
 
 
 class ServerState:
@@ -94,7 +75,8 @@ class ServerState:
             # One whose connection stands must ask again: its pings would be answered for ever, and no lease come.
             self._refuse(peer, "silent", f"no word for {self.limits.dead_s:g} s, so your place in the queue is gone")
             del self.waiters[peer]
-        self.work.tick(now)
+        if self.work.tick(now):
+            self._threads_stuck(now)
         if self.holder:
             self._tick_lease(self.holder, now)
         return self._finish(now)
@@ -112,7 +94,7 @@ class ServerState:
     def check(self) -> None:
         """Raises Impossible when this state cannot be."""
         owner = self.work.owner
-        holds = Owner(self.holder.peer, self.holder.lease) if self.holder else None
+        holds = Owner(self.holder.peer, self.holder.lease, self.holder.name) if self.holder else None
         proofs = {
             "the work belongs to the holder": owner == holds,
             "a free server has no waiters": self.holder is not None or not self.waiters,
@@ -142,15 +124,16 @@ class ServerState:
 
     def _leaves_s(self, ending: Ending) -> float:
         """When the process leaves if nothing happens: what is wanted may run, and tiles on their way may arrive."""
-        if self.work.wanted:
+        if self.work.threads.wanted:
             return ending.deadline_s
-        if self.holder is None or self.work.tile_s is None:
-            return -inf
-        return min(ending.deadline_s, self.work.tile_s + RECEIPT_S)
+        last_words = [ending.dismissed_s]
+        if self.holder:
+            last_words += [ending.begun_s, -inf if self.work.tile_s is None else self.work.tile_s]
+        return min(ending.deadline_s, max(last_words) + RECEIPT_S)
 
     @property
     def availability(self) -> Availability:
-        if self.ending:
+        if self.ending or self.work.threads.all_stuck:
             return Availability.DRAINING
         return Availability.BUSY if self.holder else Availability.READY
 
@@ -228,7 +211,7 @@ class ServerState:
         elif wants and self.holder is None:
             self._grant(peer, client, now)
         elif wants and self.holder and held:
-            self._send(peer, Grant(lease=self.holder.lease, threads=self.identity.threads))
+            self._send(peer, Grant(lease=self.holder.lease, threads=self.work.threads.usable))
 
     def _refusal(self, hello: Hello, peer: bytes) -> tuple[str, str] | None:
         """(code, text) when this client shall not have this server."""
@@ -240,6 +223,8 @@ class ServerState:
             return "kernels", f"the code that decides pixels differs: {versions}; install the same version on both"
         if self.ending:
             return "draining", f"{mine.name} is stopping"
+        if self.work.threads.all_stuck:
+            return self._no_threads
         would_wait = self.holder is not None and self.holder.peer != peer and peer not in self.waiters
         if would_wait and len(self.waiters) >= self.limits.waiters:
             return "queue", f"{mine.name} is busy, and no more than {self.limits.waiters} may wait; try again later"
@@ -248,7 +233,7 @@ class ServerState:
     def _welcome(self, peer: bytes) -> None:
         holder = self.holder if self.holder and self.holder.peer != peer else None
         place = list(self.waiters).index(peer) + 1 if peer in self.waiters else 0
-        self._send(peer, self.identity.welcome(holder.name if holder else "", place))
+        self._send(peer, self.identity.welcome(holder.name if holder else "", place, self.work.threads.usable))
 
     def _send_status(self, peer: bytes, now: float) -> None:
         status = self.identity.status(self.availability, self.holder.name if self.holder else "")
@@ -261,8 +246,8 @@ class ServerState:
         self.leases += 1
         lease = hashlib.sha256(self.seed + self.leases.to_bytes(8, "big")).digest()[:8]
         self.holder = Holder(peer, client.name, lease, now, now + self.limits.beat_s, client.key)
-        self.work.begin(Owner(peer, lease), now)
-        self._send(peer, Grant(lease=lease, threads=self.identity.threads))
+        self.work.begin(Owner(peer, lease, client.name), now)
+        self._send(peer, Grant(lease=lease, threads=self.work.threads.usable))
         self._log(f"lease given to {client.name}")
         self.out.append(do.GetReady())
 
@@ -275,7 +260,9 @@ class ServerState:
             self._send(holder.peer, NoLease())
         elif now >= holder.beat_s:
             holder.beat_s = now + self.limits.beat_s
-            self._send(holder.peer, Beat(lease=holder.lease, queued=len(self.work.queue), running=self.work.wanted))
+            self._send(
+                holder.peer, Beat(lease=holder.lease, queued=len(self.work.queue), running=self.work.threads.wanted)
+            )
 
     def _lose(self, peer: bytes, now: float, reason: str = "the client is gone") -> None:
         """This peer is gone, or ought to be."""
@@ -316,7 +303,7 @@ class ServerState:
         if again:
             self.ending = Ending(again.status, now)
         else:
-            self._end(Ending(0, now if at_once else now + self.limits.drain_s), "stopping")
+            self._end(Ending(0, now if at_once else now + self.limits.drain_s), "stopping", now)
 
     def _restart_requested(self, event: seen.RestartRequested, now: float) -> None:
         """A fresh process takes our place when the lease ends, or now."""
@@ -327,17 +314,32 @@ class ServerState:
             self._restart_if_free(now)
 
     def _restart_if_free(self, now: float) -> None:
-        if self.restart_due and self.holder is None:
+        """One whose threads are all stuck is of no use to its holder either."""
+        if self.restart_due and (self.holder is None or self.work.threads.all_stuck):
             self._log(f"restart: {self.restart_due}")
-            self._end(Ending(RESTART_STATUS, now), "restarting")
+            self._end(Ending(RESTART_STATUS, now + self.limits.drain_s), "restarting", now)
 
-    def _end(self, ending: Ending, doing: str) -> None:
+    def _threads_stuck(self, now: float) -> None:
+        """Whoever supervises us gives us fresh threads; by itself a server goes on with those that are left."""
+        if self.ending:
+            return
+        if self.identity.supervised:
+            self._restart_requested(seen.RestartRequested(STUCK), now)
+        elif self.work.threads.all_stuck:
+            self._dismiss_waiters(*self._no_threads)
+            if self.holder:
+                self._refuse(self.holder.peer, *self._no_threads)
+                self._release("all render threads are stuck", now)
+
+    @property
+    def _no_threads(self) -> tuple[str, str]:
+        return "stuck", f"all render threads of {self.identity.name} are stuck in their kernels; restart it"
+
+    def _end(self, ending: Ending, doing: str, now: float) -> None:
         """Nothing new is taken from now on."""
-        self.ending = ending
+        self.ending = replace(ending, begun_s=now, dismissed_s=now if self.waiters else -inf)
         self.restart_due = ""
-        for peer in self.waiters:
-            self._refuse(peer, "draining", f"{self.identity.name} is {doing}")
-        self.waiters.clear()
+        self._dismiss_waiters("draining", f"{self.identity.name} is {doing}")
         self.work.drain()
         if self.holder:
             self._send(self.holder.peer, Drain(lease=self.holder.lease))
@@ -349,6 +351,11 @@ class ServerState:
 
     def _send(self, peer: bytes, message: ServerMessage) -> None:
         self.out.append(do.Send(peer, message))
+
+    def _dismiss_waiters(self, code: str, text: str) -> None:
+        for peer in self.waiters:
+            self._refuse(peer, code, text)
+        self.waiters.clear()
 
     def _refuse(self, peer: bytes, code: str, text: str) -> None:
         self._send(peer, ErrorMessage(code=code, text=text[:ERROR_CHARS]))

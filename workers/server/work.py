@@ -7,7 +7,7 @@ any more keeps its thread until the kernel has noticed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -27,10 +27,12 @@ from dr.protocol.messages import (
     Setup,
     Tile,
 )
+from dr.scene.assets import Asset
 from workers.server import commands as do
 from workers.server import events as seen
 from workers.server.frame import Frame, FrameState
 from workers.server.rate import Rate
+from workers.server.threads import Running, Threads
 
 MAX_FRAMES = 2
 ERROR_CHARS = 2000
@@ -44,6 +46,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     setup_s: float = 30.0  # a lease without a frame
     drain_s: float = 4.0  # for running buckets, after a request to stop
     bucket_s: float = 24 * 3600.0
+    stuck_s: float = 10.0  # a kernel gives up within a pixel row
     waiters: int = 64
     queued_buckets: int = 65536
     scene_bytes: int = 1 << 40
@@ -54,29 +57,19 @@ class Owner(Struct, frozen=True):
 
     peer: bytes
     lease: bytes
-
-
-class Running(Struct):
-    """What a render thread is doing. `wanted` turns False when nobody waits for its tile any more."""
-
-    frame: Frame
-    bucket: BucketWork
-    begun_s: float
-    wanted: bool = True
+    name: str = ""
 
 
 class Work:
     """All that happens under a lease. Commands are appended to `out`, in the order to carry out."""
 
     def __init__(self, threads: int, limits: Limits, out: list[do.Command]) -> None:
-        self.threads = threads
+        self.threads = Threads(threads, limits.stuck_s)
         self.limits = limits
         self.out = out
         self.owner: Owner | None = None
         self.frames: dict[int, Frame] = {}  # by epoch, oldest first
         self.queue: deque[tuple[Frame, BucketWork]] = deque()
-        self.idle: list[int] = []
-        self.running: dict[int, Running] = {}
         self.empty_since_s = 0.0  # when there was a frame last
         self.warm = False
         self.kernels_error = ""
@@ -103,32 +96,38 @@ class Work:
         self.draining = True
         self.queue.clear()
 
-    def tick(self, now: float) -> None:
-        for thread, run in self.running.items():
+    def tick(self, now: float) -> bool:
+        """What the time asks for. Whether a render thread turned out to be stuck."""
+        for thread, run in self.threads.running.items():
             if run.wanted and now >= run.begun_s + self.limits.bucket_s:
-                self._stop(thread, run)
+                self._stop(thread, run, now)
                 self._fail_bucket(run.frame, run.bucket, f"took longer than {self.limits.bucket_s:g} s")
+        stuck = self.threads.find_stuck(now)
+        for thread in stuck:
+            text = f"was to stop {self.limits.stuck_s:g} s ago, and its kernel goes on: thread {thread} is stuck"
+            self._log_run(self.threads.running[thread], text, do.Level.WARNING)
+        return bool(stuck)
 
     def next_deadline(self) -> float | None:
-        return min((run.begun_s + self.limits.bucket_s for run in self.running.values() if run.wanted), default=None)
-
-    @property
-    def wanted(self) -> int:
-        """How many buckets are being rendered that somebody waits for."""
-        return sum(run.wanted for run in self.running.values())
+        running = self.threads.running.values()
+        deadlines = [run.begun_s + self.limits.bucket_s for run in running if run.wanted]
+        stuck_s = self.threads.next_deadline()
+        return min([*deadlines, *([] if stuck_s is None else [stuck_s])], default=None)
 
     def check(self) -> None:
         """Raises Impossible when this state cannot be."""
         queued = {id(frame) for frame, _ in self.queue}
         ready = {id(frame) for frame in self.frames.values() if frame.state is FrameState.READY}
-        threads = [*self.idle, *self.running]
-        live = (self.frames.get(run.frame.epoch) is run.frame for run in self.running.values() if run.wanted)
+        idle, running, stuck = self.threads.idle, self.threads.running, self.threads.stuck
+        threads = [*idle, *running]
+        live = (self.frames.get(run.frame.epoch) is run.frame for run in running.values() if run.wanted)
         proofs = {
             "without a lease there is no frame": self.owner is not None or not self.frames,
             "at most two frames live": len(self.frames) <= MAX_FRAMES,
             "only buckets of ready frames wait": queued <= ready,
-            "a thread is idle or running one bucket": len(set(threads)) == len(threads) <= self.threads,
-            "no bucket waits beside an idle thread": not (self.queue and self.idle),
+            "a thread is idle or running one bucket": len(set(threads)) == len(threads) <= self.threads.count,
+            "a thread is stuck with a bucket that nobody wants": not any(running[each].wanted for each in stuck),
+            "no bucket waits beside an idle thread": not (self.queue and idle),
             "every wanted bucket belongs to a live frame": all(live),
         }
         for proof, holds in proofs.items():
@@ -143,7 +142,10 @@ class Work:
         if len(self.frames) >= MAX_FRAMES:
             self._drop_frame(next(iter(self.frames.values())), now)
         frame = self.frames[setup.epoch] = Frame(setup)
+        frame.begun_s = now
         frame.fetching.want([(setup.manifest, setup.manifest_bytes)])
+        picture = setup.settings
+        self._log(frame, f"set up, {picture.width}x{picture.height}, {picture.samples} samples")
         self._ask(frame)
 
     def _ask(self, frame: Frame) -> None:
@@ -202,12 +204,15 @@ class Work:
         if self.kernels_error:
             self._fail_frame(frame, self.kernels_error, False, now)
             return
+        self._log(frame, f"fetched {_count(frame.manifest.assets)} in {now - frame.begun_s:.3f} s")
+        frame.begun_s = now
         self.out.append(do.PrepareScene(frame.epoch, frame.digest, frame.manifest, frame.settings))
 
     def scene_prepared(self, event: seen.ScenePrepared, now: float) -> None:
         frame = self.frames.get(event.epoch)
         if frame:
             frame.prepared = True
+            self._log(frame, f"prepared in {now - frame.begun_s:.3f} s")
             self._announce_ready(frame)
 
     def _announce_ready(self, frame: Frame) -> None:
@@ -240,15 +245,16 @@ class Work:
             self._tell(frame, Progress, text=event.text[:ERROR_CHARS])
 
     def _fail_frame(self, frame: Frame, error: str, fatal: bool, now: float) -> None:
+        self._log(frame, f"failed: {_line(error)}")
         self._tell(frame, Failed, error=error[:ERROR_CHARS], fatal=fatal)
         self._drop_frame(frame, now)
 
     def _drop_frame(self, frame: Frame, now: float) -> None:
         del self.frames[frame.epoch]
         self.queue = deque((owner, bucket) for owner, bucket in self.queue if owner is not frame)
-        for thread, run in self.running.items():
+        for thread, run in self.threads.running.items():
             if run.frame is frame and run.wanted:
-                self._stop(thread, run)
+                self._stop(thread, run, now)
         self.out.append(do.DropFrame(frame.epoch))
         self.empty_since_s = now
 
@@ -270,11 +276,12 @@ class Work:
                 self.queue.append((frame, bucket))
 
     def start_buckets(self, now: float) -> None:
-        while self.queue and self.idle:
+        while self.queue and self.threads.idle:
             frame, bucket = self.queue.popleft()
-            thread = self.idle.pop()
-            self.running[thread] = Running(frame, bucket, now)
+            thread = self.threads.idle.pop()
+            run = self.threads.running[thread] = Running(frame, bucket, self._client, now)
             self.out.append(do.RenderBucket(thread, frame.epoch, bucket, frame.channels))
+            self._log_run(run, f"started on thread {thread}")
 
     def cancel(self, cancel: Cancel, payload: Payload, now: float) -> None:
         frame = self.frames.get(cancel.epoch)
@@ -284,46 +291,78 @@ class Work:
         self.queue = deque(
             (owner, bucket) for owner, bucket in self.queue if owner is not frame or bucket.id not in unwanted
         )
-        for thread, run in self.running.items():
+        for thread, run in self.threads.running.items():
             if run.frame is frame and run.wanted and run.bucket.id in unwanted:
-                self._stop(thread, run)
+                self._stop(thread, run, now)
 
-    def _stop(self, thread: int, run: Running) -> None:
-        run.wanted = False
+    def _stop(self, thread: int, run: Running, now: float) -> None:
+        run.stopped_s = now
         self.out.append(do.StopThread(thread))
 
     def thread_started(self, event: seen.ThreadStarted, now: float) -> None:
-        self.idle.append(event.thread)
+        self.threads.idle.append(event.thread)
 
-    def _free_thread(self, thread: int) -> Running:
-        """The thread is idle again; gives what it was doing."""
-        self.idle.append(thread)
-        return self.running.pop(thread)
+    def _free_thread(self, thread: int, now: float) -> Running:
+        """The thread is idle again; gives what it was doing. A bucket that nobody waits for has its last line here."""
+        stuck = thread in self.threads.stuck
+        run = self.threads.free(thread)
+        if run.stopped_s is not None:
+            late = f" after {now - run.stopped_s:.3f} s: thread {thread} can render again" if stuck else ""
+            self._log_run(run, f"stopped{late}", do.Level.WARNING if stuck else do.Level.DETAIL)
+        return run
 
     def tile_rendered(self, event: seen.TileRendered, now: float) -> None:
-        run = self._free_thread(event.thread)
+        run = self._free_thread(event.thread, now)
         if run.wanted:
             self.rendered += 1
             self.rate.add(now)
             self.tile_s = now
             fields = {"bucket": run.bucket, "channels": list(run.frame.channels), "seconds": event.seconds}
             self._tell(run.frame, Tile, event.payload, **fields)
+            self._log_run(run, f"done in {event.seconds:.3f} s")
 
     def bucket_stopped(self, event: seen.BucketStopped, now: float) -> None:
-        run = self._free_thread(event.thread)
+        run = self._free_thread(event.thread, now)
         if run.wanted:  # never asked to stop: nobody else would tell the client
             self._fail_bucket(run.frame, run.bucket, "the render thread gave it up")
 
     def bucket_failed(self, event: seen.BucketFailed, now: float) -> None:
-        run = self._free_thread(event.thread)
+        run = self._free_thread(event.thread, now)
         if run.wanted:
             self._fail_bucket(run.frame, run.bucket, event.error)
 
     def _fail_bucket(self, frame: Frame, bucket: BucketWork, error: str) -> None:
+        self.out.append(do.Log(f"{_describe(bucket)} of {self._client}: failed: {_line(error)}"))
         self._tell(frame, Failed, bucket=bucket.id, error=error[:ERROR_CHARS])
+
+    @property
+    def _client(self) -> str:
+        return self.owner.name if self.owner else "nobody"
+
+    def _log(self, frame: Frame, text: str) -> None:
+        self.out.append(do.Log(f"frame {frame.epoch:012x} of {self._client}: {text}"))
+
+    def _log_run(self, run: Running, text: str, level: do.Level = do.Level.DETAIL) -> None:
+        self.out.append(do.Log(f"{_describe(run.bucket)} of {run.client}: {text}", level))
 
     def _tell(self, frame: Frame, kind: Callable[..., ServerMessage], payload: Payload = (), **fields: Any) -> None:
         """Says something about a frame to the owner."""
         if self.owner:
             message = kind(lease=self.owner.lease, epoch=frame.epoch, **fields)
             self.out.append(do.Send(self.owner.peer, message, payload))
+
+
+def _describe(work: BucketWork) -> str:
+    """`bucket 7 (16x16 at 32,48, samples 0-16)`"""
+    samples = f"{work.sample_begin}-{work.sample_end}"
+    return f"bucket {work.id} ({work.width}x{work.height} at {work.x},{work.y}, samples {samples})"
+
+
+def _line(error: str) -> str:
+    return " ".join(error[:ERROR_CHARS].split())
+
+
+def _count(assets: Sequence[Asset]) -> str:
+    """`3 files, 1.2 MB`"""
+    size = sum(asset.size for asset in assets)
+    return f"{len(assets)} file{'s' if len(assets) != 1 else ''}, {size / 1e6:.1f} MB"

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from dr.broker.buckets import (
     AIM_S,
+    LEAST_SIDE,
     MAX_BUCKETS,
     MAX_BUCKETS_PER_S,
     SAMPLES_PER_S,
     Order,
+    choose_cell,
     choose_size,
     cut_frame,
+    halve,
     order_cells,
 )
 from dr.errors import BadInput
@@ -129,3 +132,32 @@ def test_the_automatic_size_keeps_buckets_short_and_the_farm_quiet(samples: int,
     # the step of 8 pixels may enlarge a small bucket's area by at most (12 / 8) squared
     assert seconds <= AIM_S * 2.25 or size == 8 or threads / seconds >= MAX_BUCKETS_PER_S / 2.25
     assert threads / seconds <= MAX_BUCKETS_PER_S * 2.25 or size == 256
+
+
+@given(st.integers(1, 1024), st.integers(1, 1024), st.integers(0, 99), st.integers(0, 99))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_halves_cover_the_whole_and_are_cut_at_multiples_of_8_across_the_longer_side(
+    width: int, height: int, x: int, y: int
+) -> None:
+    whole = BucketWork(5, x, y, width, height, 0, 16)
+    parts = halve(whole)
+    if parts is None:
+        assert max(width, height) <= LEAST_SIDE
+        return
+    first, second = parts
+    assert (first.x, first.y) == (x, y)
+    if width >= height:
+        assert (second.x - x, second.y, first.width + second.width) == (first.width, y, width)
+        assert (first.height, second.height, first.width % 8) == (height, height, 0)
+    else:
+        assert (second.y - y, second.x, first.height + second.height) == (first.height, x, height)
+        assert (first.width, second.width, first.height % 8) == (width, width, 0)
+    assert max(first.width * first.height, second.width * second.height) <= max(width * height * 2 / 3, 8 * 1024)
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(1, 256), (64, 128), (4096, 32)])
+def test_an_adaptive_frame_is_cut_into_cells_four_times_as_wide_as_its_buckets_may_be(
+    samples: int, expected: int
+) -> None:
+    picture = RenderSettings(width=1920, height=1080, samples=samples)
+    assert choose_cell(picture, 8) == expected == min(256, 4 * choose_size(picture, 8))

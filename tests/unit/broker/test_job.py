@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dr.broker.job import LEGAL_MOVES, Job, State
+from dr.broker.buckets import halve
+from dr.broker.job import LEGAL_MOVES, MAX_HOLDERS, Job, State
 from dr.errors import Impossible
 from dr.protocol.messages import BucketWork
 
@@ -69,12 +70,58 @@ def test_a_racer_that_is_lost_leaves_the_bucket_to_the_other() -> None:
     assert states(job) == [State.SUSPECT]
 
 
-def test_three_servers_never_race_one_bucket() -> None:
+def test_a_bucket_is_held_once_by_each_server_and_never_by_more_than_a_few() -> None:
+    job = make_job(1)
+    for index in range(MAX_HOLDERS):
+        job.assign(0, b"%d" % index)
+    with pytest.raises(Impossible, match=f"held by {MAX_HOLDERS} servers"):
+        job.assign(0, A)
+    job.release(0, b"0")
+    with pytest.raises(Impossible, match=f"assigned to {b'1'.hex()}"):
+        job.assign(0, b"1")
+
+
+def halves(job: Job, bucket: int) -> tuple[BucketWork, BucketWork]:
+    parts = halve(job.entries[bucket].work)
+    assert parts
+    return parts
+
+
+def test_the_parts_of_a_split_bucket_take_its_place_at_the_front_with_ids_that_go_on() -> None:
+    job = make_job(3)
+    job.assign(0, A)
+    job.split(1, halves(job, 1))
+    assert list(job.todo) == [3, 4, 2]
+    assert states(job)[1] is State.SPLIT
+    assert [job.entries[each].work for each in (3, 4)] == [
+        BucketWork(3, 16, 0, 8, 16, 0, 16),
+        BucketWork(4, 24, 0, 8, 16, 0, 16),
+    ]
+    assert (job.buckets, job.samples, job.samples_todo) == (4, 3 * 16**3, 2 * 16**3)
+    for bucket in (3, 4, 2):
+        job.assign(bucket, A)
+    for bucket in (0, 2, 3, 4):
+        assert job.finish(bucket) == (A,)
+    assert job.is_over
+
+
+def test_a_tile_of_a_bucket_that_was_split_meanwhile_comes_too_late() -> None:
     job = make_job(1)
     job.assign(0, A)
-    job.assign(0, B)
-    with pytest.raises(Impossible, match="held by 2 servers"):
-        job.assign(0, C)
+    job.release(0, A)
+    job.split(0, halves(job, 0))
+    assert job.was_assigned(job.entries[0].work)
+    assert job.finish(0) is None
+
+
+def test_only_what_waits_can_be_split_and_only_into_all_of_it() -> None:
+    job = make_job(2)
+    parts = halves(job, 0)
+    with pytest.raises(Impossible, match="other pixels than the whole"):
+        job.split(0, parts[:1])
+    job.assign(0, A)
+    with pytest.raises(Impossible, match="illegal move from assigned to split"):
+        job.split(0, parts)
 
 
 def test_a_tile_counts_though_its_bucket_went_back_to_the_queue() -> None:
@@ -157,6 +204,8 @@ BREAKAGES: dict[str, Callable[[Job], object]] = {
     "a server that nobody knows": lambda job: setattr(job.entries[0], "servers", (A, D)),
     "a bucket without its server": lambda job: setattr(job.entries[0], "servers", ()),
     "a wrong state": lambda job: setattr(job.entries[2], "state", State.DONE),
+    "wrong samples": lambda job: setattr(job, "samples_todo", 1),
+    "a bucket too many that is left": lambda job: setattr(job, "_left", 9),
     "a wrong count": lambda job: job.counts.update({State.DONE: 1}),
 }
 
@@ -172,6 +221,9 @@ def test_the_check_finds(name: str) -> None:
         job.check({A: [0], B: [1]})
 
 
+BUCKETS = st.integers(0, 12)
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """The ledger against a twin that is one dictionary."""
 
@@ -179,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.job = make_job(5)
         self.holders: dict[int, set[bytes]] = {bucket: set() for bucket in range(5)}
-        self.over: set[int] = set()
+        self.over: set[int] = set()  # also those that were split
 
     @rule(server=st.sampled_from([A, B, C]))
     def take(self, server: bytes) -> None:
@@ -190,34 +242,46 @@ class LedgerMachine(RuleBasedStateMachine):
             self.job.assign(bucket, server)
             self.holders[bucket].add(server)
 
-    @rule(bucket=st.integers(0, 4), server=st.sampled_from([A, B, C]))
+    @rule()
+    def split(self) -> None:
+        bucket = self.job.next_todo()
+        if bucket is not None and (parts := halve(self.job.entries[bucket].work)):
+            self.job.split(bucket, parts)
+            self.over.add(bucket)
+            self.holders.update({each: set() for each in range(len(self.holders), len(self.job.entries))})
+
+    @rule(bucket=BUCKETS, server=st.sampled_from([A, B, C]))
     def race(self, bucket: int, server: bytes) -> None:
-        if len(self.holders[bucket]) == 1 and server not in self.holders[bucket]:
+        if len(self.holders.get(bucket, ())) == 1 and server not in self.holders[bucket]:
             self.job.assign(bucket, server)
             self.holders[bucket].add(server)
 
-    @rule(bucket=st.integers(0, 4))
+    @rule(bucket=BUCKETS)
     def finish(self, bucket: int) -> None:
-        if self.job.entries[bucket].attempts:
+        if bucket in self.holders and self.job.entries[bucket].attempts:
             late = bucket in self.over
             assert (self.job.finish(bucket) is None) == late
             self.over.add(bucket)
             self.holders[bucket].clear()
 
-    @rule(bucket=st.integers(0, 4), suspect=st.booleans())
+    @rule(bucket=BUCKETS, suspect=st.booleans())
     def release(self, bucket: int, suspect: bool) -> None:
-        if self.holders[bucket]:
+        if self.holders.get(bucket):
             self.job.release(bucket, self.holders[bucket].pop(), suspect=suspect)
 
-    @rule(bucket=st.integers(0, 4), seen=st.integers(1, 4))
+    @rule(bucket=BUCKETS, seen=st.integers(1, 4))
     def fail(self, bucket: int, seen: int) -> None:
-        if self.holders[bucket] and self.job.fail(bucket, self.holders[bucket].pop(), "failed", seen):
+        if self.holders.get(bucket) and self.job.fail(bucket, self.holders[bucket].pop(), "failed", seen):
             self.over.add(bucket)
 
     @invariant()
     def books_balance(self) -> None:
         self.job.check({s: [b for b, held in self.holders.items() if s in held] for s in (A, B, C)})
-        assert self.job.is_over == (len(self.over) == 5)
+        assert self.job.is_over == (len(self.over) == len(self.holders))
+        covered = sum(
+            self.job.entries[each].samples for each in self.holders if states(self.job)[each] is not State.SPLIT
+        )
+        assert covered == self.job.samples
 
 
 class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc]

@@ -111,7 +111,7 @@ def test_the_first_words_ask_for_a_lease_and_name_the_frame() -> None:
     (setup,) = sent(broker.handle(events.MessageReceived(dial.peer, grant), 0.2), Setup)
     assert setup == Setup(
         lease=grant.lease,
-        epoch=broker.epoch,
+        epoch=broker.frames.live[0].epoch,
         manifest=MANIFEST,
         manifest_bytes=100,
         settings=FRAME.settings,
@@ -160,7 +160,7 @@ def test_what_a_dead_server_had_queued_is_next_and_what_it_rendered_comes_last_a
 
 def test_an_idle_server_takes_what_a_dead_one_leaves_at_once() -> None:
     farm = SimulatedFarm()
-    farm.tell(events.FrameRequested(make_frame(width=16, height=16)))
+    farm.tell(events.FrameRequested(make_frame(width=8, height=8)))
     farm.add(server(0))
     settle(farm)
     farm.add(server(1))
@@ -250,7 +250,7 @@ def test_a_removed_server_gives_its_buckets_back_without_suspicion() -> None:
     farm = farm_of(server(0), server(1))
     farm.tell(events.ServerRemoved("ipc:///server-0", "removed by the user"))
     settle(farm)
-    assert farm.broker.dispatch.job.suspects == type(farm.broker.dispatch.job.suspects)()
+    assert farm.broker.frames.live[0].job.suspects == type(farm.broker.frames.live[0].job.suspects)()
     render_all(farm)
     assert farm.finished.status is Status.COMPLETE
     farm.tell(events.ServerRemoved("ipc:///server-1", "too late to matter"))
@@ -291,6 +291,49 @@ def test_a_bucket_that_kills_its_servers_is_given_up_and_no_other_is() -> None:
         farm.pass_time(farm.now + 0.1)
     assert set(farm.merged) == ALL - {7}
     assert [p.bucket.id for p in farm.finished.poisoned] == [7]
+
+
+def test_a_server_that_fails_what_others_render_is_set_aside() -> None:
+    farm = farm_of(server(0), server(1))
+    bad, good = farm.servers.values()
+    while farm.finished is None:
+        for held in bad.running():
+            farm.fail(bad, held)
+        for held in good.running():
+            farm.finish(good, held)
+        settle(farm)
+        farm.pass_time(farm.now + 0.1)
+    assert farm.finished.status is Status.COMPLETE
+    assert [(n.endpoint, n.text) for n in farm.notices if n.topic is Topic.REFUSED] == [
+        (bad.endpoint, "failed 3 buckets in a row that others rendered, at last: kernel raised")
+    ]
+    assert set(farm.merged) == ALL
+
+
+def test_failures_between_which_a_server_renders_something_are_forgiven() -> None:
+    farm = farm_of(server(0, threads=1), server(1, threads=1))
+    moody, good = farm.servers.values()
+    turns = 0
+    while farm.finished is None:
+        for held in moody.running():
+            turns += 1
+            (farm.fail if turns % 2 else farm.finish)(moody, held)
+        for held in good.running():
+            farm.finish(good, held)
+        settle(farm)
+        farm.pass_time(farm.now + 0.1)
+    assert not [n for n in farm.notices if n.topic is Topic.REFUSED]
+
+
+def test_a_farm_of_bad_servers_alone_gives_up_bucket_by_bucket() -> None:
+    farm = farm_of(server(0), server(1))
+    for _ in range(200):
+        for sim in farm.servers.values():
+            for held in sim.running():
+                farm.fail(sim, held)
+        settle(farm)
+        farm.pass_time(farm.now + 0.1)
+    assert farm.finished.reason == "12 buckets could not be rendered"
 
 
 def test_a_scene_that_no_server_can_prepare_ends_the_render_as_bad_input() -> None:
@@ -411,7 +454,7 @@ def test_what_a_draining_server_could_not_finish_is_no_suspect() -> None:
     settle(farm)
     farm.crash(sim, kept=0)
     settle(farm)
-    assert not farm.broker.dispatch.job.suspects
+    assert not farm.broker.frames.live[0].job.suspects
     render_all(farm)
     assert farm.finished.status is Status.COMPLETE
 
@@ -532,6 +575,26 @@ def test_a_late_tile_ends_the_race() -> None:
     assert not fast.works  # cancelled
 
 
+def test_what_a_restarted_server_holds_is_raced_once() -> None:
+    farm = farm_of(server(0))
+    restarted = farm.servers["ipc:///server-0"]
+    farm.crash(restarted, kept=0)
+    settle(farm)
+    restarted.start()
+    farm.pass_time(farm.now + 0.5)
+    settle(farm)
+    farm.add(server(1))
+    settle(farm)
+    other = farm.servers["ipc:///server-1"]
+    while len(farm.merged) < 12:
+        for held in other.running():
+            farm.finish(other, held)
+        settle(farm)
+        farm.pass_time(farm.now + 0.2)
+        settle(farm)
+    assert {tile.server for tile in farm.merged.values()} == {other.endpoint}
+
+
 def test_a_tile_that_lost_its_race_is_not_merged() -> None:
     farm = farm_of(server(0), server(1))
     tile = farm.servers["ipc:///server-0"].finish(farm.servers["ipc:///server-0"].works[0])
@@ -609,7 +672,10 @@ def test_unanswered_reads_are_bounded() -> None:
 
 def test_an_asset_that_cannot_be_read_is_said_to_be_missing() -> None:
     farm = farm_of(server())
-    peer = link_of(farm, "ipc:///server-0").peer
+    sim = farm.servers["ipc:///server-0"]
+    peer = link_of(farm, sim.endpoint).peer
+    get = Get(lease=sim.lease, epoch=sim.epoch, digest=MANIFEST, offset=0, n=1)
+    farm.broker.handle(events.MessageReceived(peer, get), 1.0)
     (send,) = farm.broker.handle(events.AssetRead(peer, MANIFEST, 0, missing="changed on disk"), 1.0)
     assert isinstance(send, Send)
     assert (send.message.missing, send.payload) == ("changed on disk", ())
@@ -668,14 +734,14 @@ def test_the_report_counts_buckets_and_seconds_per_server() -> None:
     farm.finish(sim, sim.works[0], seconds=0.5)
     settle(farm)
     report = farm.broker.report()
-    assert (report.buckets, report.done, report.samples, report.samples_done) == (12, 2, 64 * 48 * 16, 2 * 16**3)
+    assert (report.buckets, report.done, report.samples, report.samples_done) == (12, 2, 32 * 24 * 16, 2 * 8 * 8 * 16)
     (row,) = report.servers
     assert (row.name, row.phase, row.buckets, row.seconds, row.held) == (sim.endpoint, "rendering", 2, 0.75, 4)
 
 
 def test_a_broken_ledger_is_reported_with_the_story_that_led_there() -> None:
     farm = farm_of(server())
-    farm.broker.dispatch.job.entries[0].servers = ()
+    farm.broker.frames.live[0].job.entries[0].servers = ()
     sim = farm.servers["ipc:///server-0"]
     farm.crash(sim, kept=0)
     with pytest.raises(Impossible, match=r"before that: .*Grant from .*Ready from"):

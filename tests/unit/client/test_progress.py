@@ -16,7 +16,7 @@ ROWS = (
     ServerRow(name="two", endpoint="b", state="preparing", text="building the tree", buckets=0, buckets_per_second=0),
 )
 HALF = Progress(
-    buckets_done=12, buckets=24, seconds=4.0, samples_per_second=1.76e6, remaining_s=3.96, servers=ROWS,
+    buckets_done=12, buckets=24, seconds=4.0, samples_per_second=1.76e6, remaining_s=3.96, share=0.5, servers=ROWS,
     notices=("two: hello",),
 )  # fmt: skip
 
@@ -28,6 +28,11 @@ class Terminal(io.StringIO):
 
 def test_one_line_tells_share_buckets_speed_servers_and_time_left() -> None:
     assert describe(HALF) == " 50%  12 of 24 buckets, 1.76 M samples/s, 1 server, 4.0 s left"
+
+
+def test_one_of_several_frames_is_named() -> None:
+    third = structs.replace(HALF, frame=12, frames_done=2, frames=100, share=0.025)
+    assert describe(third).startswith("  2%  frame 12 (3 of 100), 12 of 24 buckets, ")
 
 
 def test_without_a_server_at_work_the_line_says_what_is_waited_for() -> None:

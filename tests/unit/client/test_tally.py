@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from dr.broker.commands import MergeTile, Notify, Topic
-from dr.broker.report import Loss, Report, ServerReport
+from dr.broker.report import FrameReport, Loss, Report, ServerReport
 from dr.client.result import BucketRecord, LostServer, ServerStatistics
 from dr.client.tally import Tally
 from dr.protocol.messages import BucketWork, Channel
@@ -17,12 +18,17 @@ def server(name: str, endpoint: str, phase: str, buckets: int, seconds: float) -
     return ServerReport(name=name, endpoint=endpoint, phase=phase, threads=2, held=0, buckets=buckets, seconds=seconds)
 
 
+FRAME = FrameReport(index=0, buckets=4, done=3, poisoned=0, samples=4000, samples_done=3000)
 REPORT = Report(
+    frames=1,
+    frames_done=0,
+    live=(FRAME,),
     buckets=4,
     done=3,
     poisoned=0,
     samples=4000,
     samples_done=3000,
+    rendered=3000,
     servers=(server("one", A, "rendering", 2, 9.0), server("two", B, "died", 1, 1.0)),
     lost=(Loss("two", "killed by SIGKILL"),),
     dropped=0,
@@ -32,7 +38,8 @@ REPORT = Report(
 @pytest.fixture
 def tally() -> Tally:
     """Started at 100 s; server one joined at 102 s, server two at 104 s and died."""
-    tally = Tally(started=100.0, notices=("no camera",))
+    tally = Tally(started=100.0)
+    tally.add_line("no camera")
     tally.add_notice(Notify(Topic.PREPARING, "building", "one", A), 101.0)
     tally.add_notice(Notify(Topic.JOINED, "renders with 2 threads", "one", A), 102.0)
     tally.add_notice(Notify(Topic.JOINED, "renders with 2 threads", "two", B), 104.0)
@@ -56,7 +63,7 @@ def test_a_notice_is_told_once_and_routine_ones_never(tally: Tally) -> None:
 
 
 def test_the_time_left_is_unknown_before_the_first_tile() -> None:
-    empty = Report(buckets=4, done=0, poisoned=0, samples=4000, samples_done=0, servers=(), lost=(), dropped=0)
+    empty = structs.replace(REPORT, samples_done=0, rendered=0, servers=(), lost=())
     assert Tally(started=0.0).progress(empty, 1.0).remaining_s is None
 
 
@@ -76,3 +83,20 @@ def test_each_tile_is_a_line_of_the_bucket_log(tally: Tally) -> None:
     work = BucketWork(7, 16, 32, 8, 4, 0, 16)
     tally.add_tile(MergeTile(work, (Channel.BEAUTY,), (), "one", A, 0.25, 2))
     assert tally.records == [BucketRecord(x=16, y=32, width=8, height=4, server="one", seconds=0.25, attempts=2)]
+
+
+def test_frames_that_are_still_to_come_count_in_share_and_time_left(tally: Tally) -> None:
+    tally.numbers = (7, 8, 9, 10)
+    half = structs.replace(FRAME, index=1, samples=1000, samples_done=500, buckets=4, done=2)
+    report = structs.replace(
+        REPORT, frames=4, frames_done=1, live=(half,), samples=2000, samples_done=1500, rendered=1500
+    )
+    progress = tally.progress(report, 107.0)
+    assert (progress.frame, progress.frames_done, progress.frames) == (8, 1, 4)
+    assert (progress.buckets_done, progress.buckets, progress.share) == (2, 4, 0.375)
+    assert progress.remaining_s == pytest.approx(2500 / 300)  # 500 of this one, and two more of 1000
+
+
+def test_a_resumed_picture_makes_no_server_look_fast(tally: Tally) -> None:
+    report = structs.replace(REPORT, rendered=1000)
+    assert tally.progress(report, 107.0).samples_per_second == 200.0

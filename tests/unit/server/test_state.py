@@ -353,7 +353,9 @@ def test_a_stopping_server_finishes_what_runs_and_takes_nothing_new():
     assert said(commands, Drain) == [Drain(lease=lease)]
     assert said(commands, ErrorMessage, OTHER)[0].code == "draining"
     assert send_buckets(state, lease, bucket_work(3), now=1.1) == []
-    assert Exit(0) in state.handle(BucketStopped(order.thread, 1, order.bucket), 1.2)
+    assert not ends(state.handle(BucketStopped(order.thread, 1, order.bucket), 1.2)), "its last words are on their way"
+    assert not ends(state.handle(MessageArrived(CLIENT, Bye(lease=lease)), 1.3)), "and those to who waited"
+    assert ends(state.tick(1.0 + RECEIPT_S)) == [Exit(0)]
 
 
 def test_a_stopping_server_waits_for_running_buckets_but_not_for_ever():
@@ -517,7 +519,9 @@ def test_bye_with_restart_ends_a_supervised_server_with_its_own_status():
     commands = state.handle(MessageArrived(CLIENT, Bye(lease=lease, restart=True)), 0.1)
     assert [error.code for error in said(commands, ErrorMessage, OTHER)] == ["draining"]
     assert not said(commands, Grant, OTHER)
-    assert commands[-2:] == [Report(DRAINING, ""), Exit(RESTART_STATUS)]
+    assert commands[-1] == Report(DRAINING, "")
+    assert not ends(state.tick(0.1 + 0.99 * RECEIPT_S)), "who waited shall know why"
+    assert state.tick(0.1 + RECEIPT_S) == [Exit(RESTART_STATUS)]
 
 
 def test_bye_with_restart_is_a_plain_bye_where_nobody_would_start_the_server_again():
@@ -554,14 +558,16 @@ def test_a_held_server_restarts_when_the_lease_ends_however_it_ends(end):
         "silence": lambda: state.tick(3.0),
     }[end]()
     assert [error.code for error in said(commands, ErrorMessage, OTHER)] == ["draining"]
-    assert ends(commands) == [Exit(RESTART_STATUS)]
+    assert not ends(commands)
+    assert ends(state.tick(3.0 + RECEIPT_S)) == [Exit(RESTART_STATUS)]
 
 
 def test_a_stop_wins_over_a_restart_that_waits():
     state = fresh_state(supervised=True)
     take_lease(state)
     state.handle(RestartRequested("SIGHUP"), 0.5)
-    assert ends(state.handle(StopRequested("SIGTERM"), 0.6)) == [Exit(0)]
+    assert said(state.handle(StopRequested("SIGTERM"), 0.6), Drain)
+    assert ends(state.handle(PeerUnreachable(CLIENT), 0.7)) == [Exit(0)]
 
 
 def test_a_restart_does_not_bring_back_a_server_that_stops():

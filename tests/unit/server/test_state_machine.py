@@ -23,6 +23,8 @@ from dr.protocol.messages import (
 from tests.support.serving import SCENE_BYTES, bucket_work, digest_of, fresh_state, hello, manifest_of, setup_of
 from workers.server.commands import (
     Exit,
+    Level,
+    Log,
     OpenManifest,
     PrepareScene,
     RenderBucket,
@@ -49,7 +51,9 @@ from workers.server.events import (
     StopRequested,
     TileRendered,
 )
+from workers.server.state import RECEIPT_S
 from workers.server.words import RESTART_STATUS
+from workers.server.work import Limits
 
 PEERS = [b"ada", b"bob", b"eve"]
 MANIFEST = manifest_of({"scene.json": SCENE_BYTES})
@@ -90,7 +94,7 @@ class Server(RuleBasedStateMachine):
         """A server of its own, or one that a spawner would start again."""
         self.supervised = supervised
         self.end_s = end_s
-        self.state = fresh_state(threads=2, supervised=supervised)
+        self.state = fresh_state(threads=2, limits=Limits(stuck_s=2.0), supervised=supervised)
         self.reported = self.state.reported
 
     def act(self, commands):
@@ -113,6 +117,8 @@ class Server(RuleBasedStateMachine):
                 case Report():
                     assert command != self.reported, "only what changes is reported"
                     self.reported = command
+                case Log(level=Level.WARNING, text=text) if text.endswith("is stuck"):
+                    self.restart_due = self.restart_due or (self.supervised and not self.stopping)
                 case Exit(status):
                     assert self.exit_status is None
                     self.exit_status = status
@@ -323,7 +329,7 @@ class Server(RuleBasedStateMachine):
     @invariant()
     def the_last_report_is_true(self):
         holder = self.state.holder
-        if self.stopping or self.exit_status is not None:
+        if self.state.ending or self.state.work.threads.all_stuck:
             state = Availability.DRAINING
         else:
             state = Availability.BUSY if holder else Availability.READY
@@ -334,13 +340,19 @@ class Server(RuleBasedStateMachine):
         if self.exit_status is not None:
             assert self.exit_status == (RESTART_STATUS if self.restart_due and not self.stopping else 0)
             assert self.state.holder is None
-        else:
-            assert self.state.holder is not None or not (self.restart_due or self.stopping)
+        elif self.restart_due or self.stopping:
+            assert self.state.holder is not None or self.now < self.state.ending.dismissed_s + RECEIPT_S
+
+    @invariant()
+    def clients_reckon_with_the_threads_that_are_left(self):
+        threads = self.state.work.threads
+        assert all(not threads.running[thread].wanted for thread in threads.stuck)
+        assert not threads.all_stuck or self.supervised or not (self.state.holder or self.state.waiters)
 
     @invariant()
     def threads_agree(self):
-        assert set(self.jobs) == set(self.state.work.running)
-        assert self.stopped & set(self.jobs) >= {t for t, r in self.state.work.running.items() if not r.wanted}
+        assert set(self.jobs) == set(self.state.work.threads.running)
+        assert self.stopped & set(self.jobs) >= {t for t, r in self.state.work.threads.running.items() if not r.wanted}
 
     def teardown(self):
         """Whatever happened: when all fall silent, the server is free and every thread can be had again."""
@@ -351,7 +363,7 @@ class Server(RuleBasedStateMachine):
         assert self.exit_status is not None or not (self.stopping or self.restart_due)
         assert self.state.holder is None
         assert not self.state.work.frames
-        assert sorted(self.state.work.idle) == [0, 1]
+        assert sorted(self.state.work.threads.idle) == [0, 1]
 
 
 TestServer = Server.TestCase

@@ -10,8 +10,10 @@ from tests.support.serving import (
     CLIENT,
     SCENE_BYTES,
     bucket_work,
+    deeds,
     digest_of,
     fresh_state,
+    lines,
     make_ready,
     manifest_of,
     said,
@@ -109,7 +111,9 @@ def test_the_scene_is_prepared_when_every_asset_is_sealed():
     for data in (b"pixels", SCENE_BYTES):
         state.handle(chunk(lease, data), 0.0)
         commands = state.handle(AssetSealed(1, digest_of(data)), 0.0)
-    assert commands == [PrepareScene(1, digest_of(manifest.encode()), manifest, setup_of(lease, manifest).settings)]
+    assert deeds(commands) == [
+        PrepareScene(1, digest_of(manifest.encode()), manifest, setup_of(lease, manifest).settings)
+    ]
 
 
 def test_ready_needs_the_scene_and_warm_kernels_in_either_order():
@@ -176,10 +180,20 @@ def test_each_thread_takes_one_bucket_and_a_tile_fetches_the_next():
     assert [(order.bucket, order.channels) for order in first] == [(work, tuple(CHANNELS)) for work in works[:2]]
     commands = state.handle(TileRendered(first[0].thread, 1, works[0], 0.5, (b"pixels",)), 0.0)
     tile = Tile(lease=lease, epoch=1, bucket=works[0], channels=CHANNELS, seconds=0.5)
-    assert commands == [
+    assert deeds(commands) == [
         Send(CLIENT, tile, (b"pixels",)),
         RenderBucket(first[0].thread, 1, works[2], tuple(CHANNELS)),
     ]
+
+
+def test_the_log_has_a_line_for_each_thing_that_befalls_a_bucket():
+    state, lease = ready_state(threads=2)
+    began = lines(send_buckets(state, lease, bucket_work(0), bucket_work(1, x=16)))
+    done = lines(state.handle(TileRendered(1, 1, bucket_work(0), 0.5, (b"pixels",)), 0.0))
+    failed = lines(state.handle(BucketFailed(0, 1, bucket_work(1), "ValueError: bad\nvalue"), 0.0))
+    first, second = "bucket 0 (16x16 at 0,0, samples 0-32) of ada", "bucket 1 (16x16 at 16,0, samples 0-32) of ada"
+    assert began == [f"{first}: started on thread 1", f"{second}: started on thread 0"]
+    assert (done, failed) == ([f"{first}: done in 0.500 s"], [f"{second}: failed: ValueError: bad value"])
 
 
 def test_a_bucket_before_ready_costs_the_lease():
@@ -221,17 +235,19 @@ def test_cancel_drops_what_waits_and_stops_what_runs():
     works = [bucket_work(i) for i in range(3)]
     (order,) = orders(send_buckets(state, lease, *works))
     cancel = MessageArrived(CLIENT, Cancel(lease=lease, epoch=1, buckets=[0, 1, 77]))
-    assert state.handle(cancel, 0.0) == [StopThread(order.thread)]
+    assert deeds(state.handle(cancel, 0.0)) == [StopThread(order.thread)]
     commands = state.handle(BucketStopped(order.thread, 1, works[0]), 0.0)
     assert [o.bucket.id for o in orders(commands)] == [2]
-    assert len(commands) == 1
+    assert len(deeds(commands)) == 1
 
 
 def test_a_cancelled_bucket_that_was_done_already_is_not_sent():
     state, lease = ready_state(threads=1)
     (order,) = orders(send_buckets(state, lease, bucket_work(0)))
     state.handle(MessageArrived(CLIENT, Cancel(lease=lease, epoch=1, buckets=[0])), 0.0)
-    assert state.handle(TileRendered(order.thread, 1, order.bucket, 0.1), 0.0) == []
+    commands = state.handle(TileRendered(order.thread, 1, order.bucket, 0.1), 0.0)
+    assert deeds(commands) == []
+    assert lines(commands) == ["bucket 0 (16x16 at 0,0, samples 0-32) of ada: stopped"]
 
 
 def test_a_kernel_that_raises_fails_its_bucket_only():
@@ -281,5 +297,5 @@ def test_a_thread_that_ends_a_bucket_of_an_ended_lease_serves_the_next_holder():
     make_ready(state, new, now=4.0, peer=b"new")
     assert orders(send_buckets(state, new, bucket_work(5), now=4.0, peer=b"new")) == []
     commands = state.handle(TileRendered(order.thread, 1, order.bucket, 9.0, (b"old",)), 4.1)
-    assert [type(command) for command in commands] == [RenderBucket]
-    assert commands[0].bucket.id == 5
+    assert [type(command) for command in deeds(commands)] == [RenderBucket]
+    assert orders(commands)[0].bucket.id == 5
