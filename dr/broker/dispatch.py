@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dr.broker.books import Books
 from dr.broker.commands import FrameFinished, MergeTile, Topic
+from dr.broker.doubt import MAX_FAILED, Doubts
 from dr.broker.fleet import Fleet, Phase, Server
 from dr.broker.frames import Frames, LiveFrame
 from dr.broker.job import Entry, Frame
@@ -16,8 +17,6 @@ from dr.errors import ProtocolError
 from dr.protocol.envelope import Payload
 from dr.protocol.messages import Setup, Tile
 
-MAX_FAILED = 3  # buckets in a row that failed on a server and were rendered by others
-
 
 class Dispatch:
     """The buckets of all live frames on their way to servers and back."""
@@ -29,6 +28,7 @@ class Dispatch:
         self.books = Books(fleet, outbox, frames)
         self.sizing = Sizing(self.books)
         self.races = Races(self.books)
+        self.doubts = Doubts()
         self.hungry: dict[bytes, Server] = {}  # by boot: ready ones that may hold more than there was for them
         self.unfit: list[tuple[Server, str]] = []  # whom to set aside, and why
 
@@ -70,6 +70,9 @@ class Dispatch:
         """Gives a ready server as much as it may hold, of the oldest frame first."""
         if server.phase is not Phase.READY:
             return
+        if self.doubts.rests(server, self.fleet):
+            self.hungry[server.boot] = server
+            return
         for live in self.frames.live:
             if server.boot in live.ready and not self._serve_from(live, server, now):
                 break
@@ -88,7 +91,7 @@ class Dispatch:
 
     def start_races(self, now: float) -> None:
         """Lets idle servers race, or take over, what we expect last."""
-        self.races.start(self.hungry.values(), now)
+        self.races.start([each for each in self.hungry.values() if not self.doubts.rests(each, self.fleet)], now)
         self.serve_all(now)
 
     # Back
@@ -126,6 +129,9 @@ class Dispatch:
                 self._blame_loser(holder, assignment, now)
             self.serve(holder, now)
         self._blame_failed(live.job.entries[bucket], server, ticket)
+        self.doubts.count_tile(server)
+        if self.doubts.may_wake(server):
+            self.serve_all(now)
         return True
 
     def take_unfit(self) -> list[tuple[Server, str]]:
@@ -137,6 +143,7 @@ class Dispatch:
         """The server said that it cannot render a bucket which it holds."""
         self.books.let_go(server, ticket, now)
         server.failed[ticket] = False
+        self.doubts.count_failure(server)
         self._fail(server, ticket, error)
         self.serve(server, now)
         self.serve_all(now)
@@ -188,7 +195,8 @@ class Dispatch:
     def _serve_from(self, live: LiveFrame, server: Server, now: float) -> bool:
         """Gives what this frame has for the server; returns whether the next frame may give more."""
         chosen = []
-        while (bucket := self.sizing.next_bucket(live, server, now)) is not None:
+        is_doubtful = self.doubts.is_doubtful(server)
+        while not (is_doubtful and server.held) and (bucket := self.sizing.next_bucket(live, server, now)) is not None:
             self.books.assign(live, bucket, server, now)
             chosen.append(bucket)
         self.books.send_work(live, server, chosen)
@@ -217,7 +225,7 @@ class Dispatch:
 
     def _fail(self, server: Server, ticket: Ticket, error: str) -> None:
         job, bucket = self.books.live_of(ticket).job, ticket[1]
-        poisoned = job.fail(bucket, server.boot, error, len(self.fleet.holders))
+        poisoned = job.fail(bucket, server.boot, error, self.fleet.seen)
         work = job.entries[bucket].work
         what = "given up" if poisoned else "tried again, alone and last"
         topic = Topic.POISONED if poisoned else Topic.FAILED
@@ -235,8 +243,8 @@ class Dispatch:
     def _blame_failed(self, entry: Entry, server: Server, ticket: Ticket) -> None:
         """A bucket was rendered that had failed before: what was it that failed, the bucket or its server?"""
         for boot in {boot for boot in entry.failures if boot != server.boot}:
-            suspect = self.fleet.holders[boot]
-            if suspect.boot == boot and ticket in suspect.failed:
+            suspect = self.fleet.holders.get(boot)
+            if suspect and suspect.boot == boot and ticket in suspect.failed:
                 suspect.failed[ticket] = True
                 if sum(suspect.failed.values()) == MAX_FAILED:
                     reason = f"failed {MAX_FAILED} buckets in a row that others rendered, at last: {entry.error}"

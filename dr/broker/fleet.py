@@ -139,7 +139,8 @@ class Fleet:
         self.timers = timers
         self.servers: dict[str, Server] = {}  # by endpoint
         self.peers: dict[bytes, Server] = {}
-        self.holders: dict[bytes, Server] = {}  # by boot, every process that ever worked for us
+        self.holders: dict[bytes, Server] = {}  # by boot: processes that worked for us, of each server the latest
+        self.seen = 0  # processes that ever worked for us
         self.children: set[str] = set()  # endpoints of servers that we started ourselves
         self.phases: dict[Phase, dict[str, Server]] = {phase: {} for phase in Phase}  # who is in it, by endpoint
         self.seated = 0  # that hold a lease and need a seat for it
@@ -188,6 +189,7 @@ class Fleet:
         if server := self.servers.get(endpoint):
             self.move(server, Phase.IDLE)
             server.verdict, server.deadline, server.backoff_s, server.strikes = None, inf, 0.0, 0
+            server.forget_failures()
             server.left_with_host, server.is_reported, server.twin, server.trouble = False, False, "", ""
             return server
         server = Server(endpoint=endpoint, name=name or endpoint, number=len(self.servers))
@@ -210,10 +212,10 @@ class Fleet:
             return server
         callers = [each for each in self if each.dials_in]
         if len(callers) >= MAX_CALLERS:
-            idle = next((each for each in callers if each.phase in _CLOSED and each.boot not in self.holders), None)
-            if not idle:
+            gone = [each for each in callers if each.phase in _CLOSED]
+            if not gone:
                 return None
-            self._delete(idle)
+            self._delete(min(gone, key=lambda each: each.boot in self.holders))  # the first, if all have worked
         server = self.add(endpoint, "")
         server.dials_in, server.boot, server.needs_seat = True, boot, False
         return server
@@ -236,10 +238,20 @@ class Fleet:
         live = (other for other in self.peers.values() if other is not server)
         return next((other for other in live if other.boot == boot), None)
 
+    def name_process(self, server: Server, boot: bytes) -> None:
+        """Another process answers at the server's endpoint: the one before is history."""
+        if server.boot == boot:
+            return
+        if self.holders.get(server.boot) is server:
+            del self.holders[server.boot]
+        server.boot = boot
+        server.forget_failures()
+
     def grant(self, server: Server, lease: bytes, threads: int) -> None:
         """The server works for us now."""
         self.move(server, Phase.LEASED)
         server.lease, server.threads = lease, threads
+        self.seen += server.boot not in self.holders
         self.holders[server.boot] = server
 
     def end_lease(self, server: Server) -> None:
@@ -368,6 +380,7 @@ class Fleet:
         server.told = ""
 
     def _delete(self, server: Server) -> None:
+        self.name_process(server, b"")
         del self.servers[server.endpoint]
         del self.phases[server.phase][server.endpoint]
         self._dials.drop(server.endpoint)

@@ -66,7 +66,8 @@ class Joining:
             server.twin = twin.endpoint
             self.links.retire(server, Verdict.REMOVED, f"is the same server as {twin.endpoint}", now)
             return
-        server.name, server.boot = message.name, message.boot
+        server.name = message.name
+        self.fleet.name_process(server, message.boot)
         # One that says it is free, and does not come, counts as taken: no seat is kept for it.
         is_taken = message.busy or server.phase is Phase.WAITING
         self.fleet.seats_moved = self.fleet.seats_moved or is_taken != server.is_taken

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec.structs import replace
 
 from dr.broker.commands import Dial, Disconnect, Send, Topic
@@ -16,6 +18,7 @@ from dr.protocol.version import PROTOCOL_VERSION
 
 MAX_STRIKES = 3  # connections that a server may lose to misbehaviour
 ERROR_CHARS = 4096
+MAX_LOSSES = 1000  # that are remembered, the latest
 MAX_REASONS = 5  # that one line tells
 
 
@@ -29,7 +32,7 @@ class Links:
         self.dispatch = dispatch
         self.seats = seats
         self.hello = hello
-        self.lost: list[Loss] = []
+        self.lost: deque[Loss] = deque(maxlen=MAX_LOSSES)
         self._told_stranded = False  # since a server was ready
 
     def dial(self, server: Server, now: float) -> None:
@@ -144,6 +147,12 @@ class Links:
         more = [f"and {len(found) - MAX_REASONS} more"] if len(found) > MAX_REASONS else []
         return "; ".join([*found[:MAX_REASONS], *more]) or "none is listed"
 
+    def last_losses(self) -> str:
+        """Who was lost, and why, of the last few."""
+        losses = [f"{loss.name}: {loss.reason}" for loss in self.lost]
+        more = [f"and {len(losses) - MAX_REASONS} more"] if len(losses) > MAX_REASONS else []
+        return "; ".join([*losses[-MAX_REASONS:], *more])
+
     def _say_hello(self, server: Server, now: float, *, wants: bool) -> None:
         self.fleet.greet(server, now, wants=wants)
         self._ask(server)
@@ -207,7 +216,7 @@ class Links:
             return
         topic = Topic.LOST if verdict in {Verdict.REMOVED, Verdict.DIED} else Topic.REFUSED
         self.outbox.notify(topic, reason, server)
-        self.lost.append(Loss(server.name, reason))
+        self.lost.append(Loss(server.name, reason, verdict is Verdict.REMOVED))
 
     def _tell_stranded(self, had_lease: bool) -> None:
         """Once for each time of being without servers, but not when the render ends for it."""

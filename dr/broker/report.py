@@ -33,10 +33,11 @@ class FrameReport(Struct, frozen=True, kw_only=True):
 
 
 class Loss(Struct, frozen=True):
-    """A server that was lost, left or was refused during the render."""
+    """A server that was lost, left or was refused during the render; or was `removed`, because the user wanted it."""
 
     name: str
     reason: str
+    removed: bool = False
 
 
 class Report(Struct, frozen=True, kw_only=True):

@@ -222,8 +222,7 @@ class Broker:
     def _give_up(self, now: float) -> None:
         refused = {server.verdict for server in self.fleet} <= {Verdict.REFUSED, Verdict.REMOVED}
         status = Status.REFUSED if refused else Status.INCOMPLETE
-        reasons = "; ".join(f"{loss.name}: {loss.reason}" for loss in self.links.lost)
-        self._finish(status, f"no server can render this frame: {reasons}", now)
+        self._finish(status, f"no server can render this frame: {self.links.last_losses()}", now)
 
     def _finish(self, status: Status, reason: str, now: float) -> None:
         """Frees every server and ends the render."""

@@ -58,6 +58,7 @@ class Worker(Struct, kw_only=True, eq=False):
     pace: Pace = field(default_factory=Pace)
     wasted_s: float = 0.0  # of its threads since its last tile, on buckets that others finished first
     failed: dict[Ticket, bool] = field(default_factory=dict)  # since its last tile; whether another rendered it then
+    rest_until: int = 0  # tiles of all servers: it gets nothing before
 
     @property
     def held(self) -> int:
@@ -110,6 +111,11 @@ class Worker(Struct, kw_only=True, eq=False):
         if assignment:
             seen = min(max(seconds, (now - assignment.began) / 2), now - assignment.sent)
             self.pace.measure(assignment.samples, max(seen, SHORTEST_S))
+
+    def forget_failures(self) -> None:
+        """It is another process now, or the user lists it again: what went wrong before says nothing."""
+        self.failed.clear()
+        self.wasted_s, self.rest_until = 0.0, 0
 
     def _begin_next(self, now: float) -> None:
         if self.queued:

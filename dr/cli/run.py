@@ -99,7 +99,8 @@ def summarise(result: Result) -> str:
     facts = result.statistics
     files = _show_files([str(path) for path in result.outputs])
     servers = f"{len(facts.servers)} server{'s' if len(facts.servers) != 1 else ''}"
-    lost = f" ({len(facts.lost)} lost)" if facts.lost else ""
+    count = sum(not each.removed for each in facts.lost)
+    lost = f" ({count} lost)" if count else ""
     return (
         f"{files}: {show_time(facts.seconds)}, {show_count(facts.samples_per_second)} samples/s on {servers}{lost}, "
         f"wait {facts.wait_share:.0%}, render {facts.render_share:.0%}"

@@ -105,7 +105,7 @@ class LiveTable(Silence):
 def describe(progress: Progress) -> str:
     """One line: share, buckets, speed, time left; or what is waited for while no server renders."""
     frame = f"frame {progress.frame} ({progress.frames_done + 1} of {progress.frames}), " if progress.frames > 1 else ""
-    done = f"{progress.share:4.0%}  {frame}{progress.buckets_done} of {progress.buckets} buckets"
+    done = f"{progress.share:4.0%}  {frame}{progress.buckets_done} buckets"
     servers = sum(row.state == RENDERING for row in progress.servers)
     if not servers:
         return f"{done}, {_describe_wait(progress.servers)}"

@@ -24,10 +24,11 @@ class ServerStatistics(Struct, frozen=True, kw_only=True):
 
 
 class LostServer(Struct, frozen=True, kw_only=True):
-    """A server that took part and was lost, or that took no part, and why."""
+    """A server that took part and was lost, or that took no part, and why; `removed`: because the user wanted it."""
 
     name: str
     reason: str
+    removed: bool = False
 
 
 class BucketRecord(Struct, frozen=True, kw_only=True):

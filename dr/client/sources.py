@@ -82,7 +82,8 @@ def recruit(request: Request, source: Source, context: zmq.Context[Any]) -> Recr
     wanted = source.words or source.servers
     recruiter = Recruiter(context, request.security, wanted, watch, settings.announce_port)
     try:
-        needed = bool(source.words) or not (wants_local(request, source) or request.listen is not None)
+        alone = bool(source.words) or not (wants_local(request, source) or request.listen is not None)
+        needed = alone and request.wait_s is None  # else names have as long as servers
         source.complaints.extend(recruiter.begin(required=needed))
     except BaseException:
         recruiter.close()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from dr.broker.commands import MergeTile, Notify, Topic
+from dr.broker.fleet import Phase
 from dr.broker.report import Report, ServerReport
 from dr.client.result import BucketRecord, LostServer, ServerStatistics, Statistics
 
+_FITTING = {Phase.LEASED: Topic.PREPARING, Phase.WAITING: Topic.WAITING}  # what was said before is over
 _SILENT = frozenset({Topic.JOINED, Topic.PREPARING})  # shown in the server's row alone
 
 
@@ -47,6 +49,7 @@ class _Seen(Struct):
     """What the broker's report does not tell of a server."""
 
     text: str = ""
+    topic: Topic = Topic.FOUND
     joined_at: float | None = None  # first time
 
 
@@ -85,7 +88,7 @@ class Tally:
     def add_notice(self, notice: Notify, now: float) -> None:
         if notice.endpoint:
             seen = self._seen.setdefault(notice.endpoint, _Seen())
-            seen.text = notice.text
+            seen.text, seen.topic = notice.text, notice.topic
             if notice.topic is Topic.JOINED and seen.joined_at is None:
                 seen.joined_at = now
         if notice.topic not in _SILENT:
@@ -138,7 +141,7 @@ class Tally:
                 for s in report.servers
                 if self._joined_at(s) is not None
             ),
-            lost=tuple(LostServer(name=loss.name, reason=loss.reason) for loss in report.lost),
+            lost=tuple(LostServer(name=loss.name, reason=loss.reason, removed=loss.removed) for loss in report.lost),
             wait_share=ready_s / seconds if seconds > 0 else 0.0,
             render_share=self._render_share(report, now),
         )
@@ -177,7 +180,7 @@ class Tally:
             name=server.name,
             endpoint=server.endpoint,
             state=server.phase,
-            text=seen.text,
+            text=seen.text if _FITTING.get(server.phase, seen.topic) is seen.topic else "",
             buckets=server.buckets,
             buckets_per_second=server.buckets / age if age > 0 else 0.0,
         )

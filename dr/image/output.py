@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from dr.errors import BadInput
 from dr.image.exr import encode_exr
 from dr.image.framebuffer import Picture
+from dr.image.journal_file import sync_folder
 from dr.image.png import encode_jpeg, encode_png
 from dr.protocol.messages import Channel
 from dr.scene.model import ViewSettings
@@ -89,6 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(target)
+        sync_folder(target)
     finally:
         temporary.unlink(missing_ok=True)
 

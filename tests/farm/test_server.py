@@ -514,6 +514,26 @@ def test_a_parent_whose_pipes_are_closed_holds_up_nothing(tmp_path):
         server.process.stdout = server.process.stderr = None
 
 
+def test_a_local_server_waits_for_no_client_that_does_not_read_its_log_and_leaves_buckets_to_it(tmp_path):
+    folder = tmp_path / "server"
+    words = ("--endpoint", f"ipc://{folder}/gate", "--threads", "1", "--parent-pid", str(os.getpid()))
+    with ServerProcess(folder, *words) as server:
+        size = fcntl.fcntl(server.process.stderr, fcntl.F_SETPIPE_SZ, 1 << 14)
+        with RawClient(server.endpoint()) as client:
+            for _ in range(size // 40):  # each has two lines
+                client.leave(client.take_lease())
+            first = os.read(server.process.stderr.fileno(), 1 << 16).decode()
+            lease = client.take_lease()
+            client.set_up(lease, scene())
+            assert len(client.render(lease, *works(8))) == 8
+        server.process.terminate()
+        assert exit_status(server) == 0
+        log = first + server.process.stderr.read().decode()
+    assert "INFO lease given to ada" in log
+    assert "lines of this log are lost: nobody read them in time" in log
+    assert "INFO bucket " not in log
+
+
 def test_the_log_of_a_supervised_server_has_a_line_per_action_and_no_time(tmp_path):
     with supervised(tmp_path / "server") as server:
         with RawClient(endpoint := server.endpoint()) as client:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from dr.broker import commands, events
 from dr.broker.commands import Status
 from dr.broker.fleet import WORKING, Phase
+from tests.support.model_runs import RUNS
 from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer, make_frame, port_of
 
 HOSTS = {"one": range(20204, 20207), "two": range(30000, 30003)}
@@ -215,10 +216,10 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too
 
 class TestMembership(MembershipMachine.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=200, stateful_step_count=50, deadline=None, derandomize=True, suppress_health_check=QUIET
+        max_examples=50, stateful_step_count=50, deadline=None, derandomize=True, suppress_health_check=QUIET
     )
 
 
 @pytest.mark.slow
 class TestMembershipForLong(MembershipMachine.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=3000, stateful_step_count=100, deadline=None, suppress_health_check=QUIET)
+    settings = settings(max_examples=RUNS // 2, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)

@@ -14,6 +14,7 @@ from dr.broker import events
 from dr.broker.commands import FrameFinished, Status
 from dr.broker.frames import MAX_LIVE_FRAMES
 from dr.protocol.messages import Tile
+from tests.support.model_runs import RUNS
 from tests.support.simulated_farm import Said, SimulatedFarm, SimulatedServer, make_frame
 
 T = TypeVar("T")
@@ -332,10 +333,10 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too
 
 class TestManyOrders(FarmMachine.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=400, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=QUIET
+        max_examples=100, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=QUIET
     )
 
 
 @pytest.mark.slow
 class TestVeryManyOrders(FarmMachine.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=3000, stateful_step_count=120, deadline=None, suppress_health_check=QUIET)
+    settings = settings(max_examples=RUNS, stateful_step_count=60, deadline=None, suppress_health_check=QUIET)

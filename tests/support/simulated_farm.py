@@ -373,7 +373,7 @@ class SimulatedFarm:
                 case commands.Notify(topic):
                     self.notices.append(command)
                     if topic is commands.Topic.POISONED:
-                        self.seen_at_poison.append(len(self.broker.fleet.holders))
+                        self.seen_at_poison.append(self.broker.fleet.seen)
                 case commands.Finished():
                     assert self.finished is None, "a render finishes once"
                     self.finished = command

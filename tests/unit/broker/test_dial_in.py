@@ -291,3 +291,20 @@ def test_a_server_that_dials_in_after_the_end_is_not_greeted() -> None:
     said = broker.handle(events.MessageReceived(b"\x02peer", Here(version=1, boot=b"bootboot")), 0.0)
     assert said == []
     assert sent(said, Bye) == []
+
+
+def test_servers_that_worked_and_are_gone_make_room_for_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "MAX_CALLERS", 3)
+    stays = cloud(0)
+    farm = listening_farm(stays)
+    for number in range(1, 9):
+        spot = cloud(number)
+        farm.place(spot)
+        farm.call(spot)
+        settle(farm)
+        assert known(farm, spot).phase is Phase.READY
+        farm.crash(spot, kept=0)
+        settle(farm)
+        farm.pass_time(farm.now + 2.0)
+    assert len(farm.broker.fleet.servers) == len(farm.broker.fleet.holders) == 3
+    assert known(farm, stays).phase is Phase.READY

@@ -11,6 +11,7 @@ from dr.broker import commands, events
 from dr.broker.commands import Disconnect, Send, Status, Topic
 from dr.broker.fleet import Phase, Timers
 from dr.broker.hearing import MAX_READS
+from dr.broker.links import MAX_LOSSES
 from dr.broker.state import Broker
 from dr.errors import Impossible
 from dr.protocol.messages import (
@@ -766,3 +767,65 @@ def test_messages_of_peers_that_are_gone_are_dropped() -> None:
     for message in (NoLease(), Grant(lease=b"12345678", threads=1)):
         assert broker.handle(events.MessageReceived(b"nobody", message), 0.0) == []
     assert broker.hearing.dropped == 2
+
+
+def render_while_one_fails(farm: SimulatedFarm, bad: SimulatedServer, frames: int) -> None:
+    """One server fails whatever it gets and the others render, until so many frames are finished."""
+    while len(farm.frames_finished) < frames:
+        for sim in farm.servers.values():
+            for held in sim.running():
+                if sim is bad:
+                    farm.fail(sim, held)
+                else:
+                    farm.finish(sim, held)
+        settle(farm)
+        farm.pass_time(farm.now + 0.1)
+
+
+def test_a_server_that_is_listed_again_is_set_aside_again() -> None:
+    farm = SimulatedFarm(frames=3)
+    bad = server(0)
+    for sim in (bad, server(1)):
+        farm.add(sim)
+    for index in range(3):
+        farm.tell(events.FrameRequested(make_frame(index=index)))
+        farm.tell(events.ServerAdded(bad.endpoint))
+        settle(farm)
+        assert farm.broker.fleet.servers[bad.endpoint].phase is Phase.READY
+        render_while_one_fails(farm, bad, index + 1)
+        assert farm.broker.fleet.servers[bad.endpoint].phase is Phase.OUT
+    assert farm.finished == commands.Finished(Status.COMPLETE)
+
+
+def test_what_another_process_failed_is_no_fault_of_the_next_one() -> None:
+    farm = farm_of(server(0), server(1))
+    bad = next(iter(farm.servers.values()))
+    for held in bad.running():
+        farm.fail(bad, held)
+    settle(farm)
+    known = farm.broker.fleet.servers[bad.endpoint]
+    assert len(known.failed) == 2
+    farm.crash(bad, kept=0)
+    bad.start()
+    settle(farm)
+    farm.pass_time(farm.now + 2.0)
+    settle(farm)
+    assert known.phase is Phase.READY
+    assert not known.failed
+
+
+def test_restarts_leave_nothing_behind() -> None:
+    farm = farm_of(server(0), server(1))
+    fickle = next(iter(farm.servers.values()))
+    fleet, links = farm.broker.fleet, farm.broker.links
+    for times in range(1, MAX_LOSSES + 20):
+        farm.crash(fickle, kept=0)
+        fickle.start()
+        farm.links = {peer: link for peer, link in farm.links.items() if link.phase != "closed"}
+        while fickle.boot not in fleet.holders or fleet.servers[fickle.endpoint].phase is not Phase.READY:
+            farm.pass_time(farm.now + 0.1)
+            farm.flow()
+        assert fleet.seen == times + 2
+    farm.broker.check()
+    assert set(fleet.holders) == {sim.boot for sim in farm.servers.values()}
+    assert len(links.lost) == MAX_LOSSES

@@ -100,3 +100,10 @@ def test_frames_that_are_still_to_come_count_in_share_and_time_left(tally: Tally
 def test_a_resumed_picture_makes_no_server_look_fast(tally: Tally) -> None:
     report = structs.replace(REPORT, rendered=1000)
     assert tally.progress(report, 107.0).samples_per_second == 200.0
+
+
+def test_what_was_said_of_a_server_before_is_not_shown_when_it_is_over(tally: Tally) -> None:
+    back = structs.replace(REPORT, servers=(server("two", B, "preparing", 1, 1.0),))
+    assert tally.progress(back, 106.0).servers[0].text == ""
+    tally.add_notice(Notify(Topic.PREPARING, "building the tree", "two", B), 107.0)
+    assert tally.progress(back, 108.0).servers[0].text == "building the tree"

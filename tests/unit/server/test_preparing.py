@@ -40,6 +40,12 @@ def engine():
     return SlowEngine()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A thread that was not joined would keep sockets of a context that nobody ends, until it stops some other test."""
+    monkeypatch.setattr("workers.server.preparing.JOIN_S", WAIT_S)
+
+
 @pytest.fixture
 def preparer(engine):
     context = zmq.Context()

@@ -36,7 +36,9 @@ class Pool:
 
 
 @pytest.fixture
-def make_pool():
+def make_pool(monkeypatch):
+    """A thread that was not joined would keep sockets of a context that nobody ends, until it stops some other test."""
+    monkeypatch.setattr("workers.server.renderer.JOIN_S", 30.0)
     pools = []
 
     def make(**words):
