@@ -1,6 +1,7 @@
 """What the farm costs: CPU time against one bare process; time to the first tile, to compile, to hear of servers.
 
-    python -m bench.farm [--part overhead] [--part start] [--part cold] [--part announce] [--rounds 5] [--frame-s 30]
+    python -m bench.farm [--part overhead] [--part start] [--part cold] [--part announce] [--part live] [--rounds 5]
+                         [--frame-s 30]
 
 Everything is a child process that a user could have started: `dr render` with local servers, `dr warmup`, `dr spawner`
 and bench.bare. CPU seconds are user + system of the whole tree of processes, as the kernel adds them up when it is
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +28,7 @@ from typing import Annotated
 import typer
 
 from bench.announce import measure_announce
+from bench.live import measure_live
 from bench.machine import children_cpu_seconds, describe
 from bench.table import print_table
 
@@ -67,6 +69,7 @@ class Part(StrEnum):
     START = "start"
     COLD = "cold"
     ANNOUNCE = "announce"
+    LIVE = "live"
 
 
 @dataclass(frozen=True)
@@ -234,11 +237,12 @@ def main(
     print(describe())
     run([DR, "warmup"])
     begun = time.time()
-    measures = {
+    measures: dict[Part, Callable[[], None]] = {
         Part.OVERHEAD: lambda: measure_overhead(rounds, frame_s),
         Part.START: lambda: measure_start(rounds),
         Part.COLD: measure_cold,
         Part.ANNOUNCE: lambda: measure_announce(DR),
+        Part.LIVE: lambda: measure_live(rounds),
     }
     for name, measure in measures.items():
         if name in (part or measures):

@@ -28,13 +28,20 @@ BENCHES = {
     "broker": "The client's loop",
     "wire": "Tiles on the wire, with and without keys",
     "farm": "The farm against one bare process, start and compile",
+    "live": "A farm that lives: joining, failing, stragglers, going on",
+    "delay": "Render threads over a long way",
+    "journal": "What a journal costs, and going on from it",
 }
+PARTS = {"farm": ["--part", "overhead", "--part", "start", "--part", "cold", "--part", "announce"]}  # live has its own
 QUICK = {
     "kernels": ["--repeats", "1", "--scene", "hall"],
     "scene": ["--rounds", "1", "--scenes", "demo"],
-    "broker": ["--buckets", "2000"],
+    "broker": ["--buckets", "2000", "--rounds", "1"],
     "wire": ["--rounds", "1", "--seconds", "0.2", "--joins", "5"],
     "farm": ["--rounds", "1", "--frame-s", "3"],
+    "live": ["--rounds", "1"],
+    "delay": ["--seconds", "3"],
+    "journal": ["--seconds", "1"],
 }
 
 
@@ -70,7 +77,7 @@ def main(
     print(sections[0], flush=True)
     all_well = True
     for name in only or BENCHES:
-        section, well = run_bench(name, QUICK[name] if quick else [])
+        section, well = run_bench(name, [*PARTS.get(name, []), *(QUICK[name] if quick else [])])
         sections.append(section)
         all_well &= well
         print(section, flush=True)

@@ -144,7 +144,7 @@ class Dispatch:
         self.books.let_go(server, ticket, now)
         server.failed[ticket] = False
         self.doubts.count_failure(server)
-        self._fail(server, ticket, error)
+        self._fail(server, ticket, error, now)
         self.serve(server, now)
         self.serve_all(now)
 
@@ -158,7 +158,7 @@ class Dispatch:
         for ticket in reversed(held):
             if died and alone:
                 self.books.let_go(server, ticket, now)
-                self._fail(server, ticket, reason)
+                self._fail(server, ticket, reason, now)
             else:
                 self.books.release(server, ticket, now, suspect=died and ticket in running)
 
@@ -223,10 +223,16 @@ class Dispatch:
         self.books.send_work(live, server, [bucket])
         return True
 
-    def _fail(self, server: Server, ticket: Ticket, error: str) -> None:
+    def _fail(self, server: Server, ticket: Ticket, error: str, now: float) -> None:
         job, bucket = self.books.live_of(ticket).job, ticket[1]
+        entry = job.entries[bucket]
+        others, work = [self.fleet.holders[boot] for boot in entry.servers if boot != server.boot], entry.work
         poisoned = job.fail(bucket, server.boot, error, self.fleet.seen)
-        work = job.entries[bucket].work
+        for other in others if poisoned else ():
+            self.books.send_cancel(other, [ticket])
+            self._blame_loser(other, self.books.let_go(other, ticket, now), now)
+            if other.phase is Phase.READY:
+                self.hungry[other.boot] = other
         what = "given up" if poisoned else "tried again, alone and last"
         topic = Topic.POISONED if poisoned else Topic.FAILED
         self.outbox.notify(topic, f"bucket {bucket} at {work.x},{work.y}: {error}; {what}", server)

@@ -149,7 +149,9 @@ class Hearing:
             self.dropped += 1
             return
         if not server.has_joined:
-            self.outbox.notify(Topic.JOINED, f"renders with {server.threads} threads", server)
+            self.outbox.notify(
+                Topic.JOINED, f"renders with {server.threads} thread{'s' * (server.threads != 1)}", server
+            )
         server.has_joined, server.is_reported, server.trouble = True, False, ""
         server.ready_since = min(server.ready_since, now)
         self.dispatch.add_ready(server, live, now)

@@ -168,14 +168,20 @@ class Job:
             self.todo.appendleft(bucket)
 
     def fail(self, bucket: int, server: bytes, error: str, servers_seen: int) -> bool:
-        """It failed on this server. Returns whether the bucket is poisoned by that."""
+        """It failed on this server. Returns whether the bucket is poisoned by that, and nobody shall hold it any more.
+
+        While another server renders it it is not. But one that failed is only raced where all who hold it seem to hang:
+        after MAX_FAILURES nobody waits for those.
+        """
         entry = self.entries[bucket]
         entry.failures += (server,)
         entry.error = error
-        if len(entry.servers) > 1 or not self._is_poison(entry, servers_seen):
+        is_elsewhere = len(entry.servers) > 1 and len(entry.failures) < MAX_FAILURES
+        if is_elsewhere or not self._is_poison(entry, servers_seen):
             self.release(bucket, server, suspect=True)
             return False
         self._drop(bucket, server)
+        entry.servers = ()
         self._move(entry, State.POISONED)
         return True
 

@@ -84,6 +84,7 @@ def render(
         "bucket_order": None if bucket_order is None else parse_bucket_order(bucket_order),
         "settings": settings,
         "insecure": insecure,
+        "bucket_log": bucket_log,
         "frames": frames,
         "skip_existing": skip_existing,
         "resume": resume,
@@ -98,7 +99,7 @@ def render(
         return check_request(request, json)
     from dr.cli.run import run_request
 
-    return run_request(request, bucket_log=bucket_log, json=json, quiet=quiet, verbose=verbose)
+    return run_request(request, json=json, quiet=quiet, verbose=verbose)
 
 
 def _default_output(scene: Path) -> Path:

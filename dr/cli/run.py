@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -20,9 +22,10 @@ from dr.client.render import render_request
 from dr.client.request import Request
 from dr.client.result import LostServer, Result, ServerStatistics
 from dr.errors import BadInput
-from dr.image.output import check_place
+from dr.image.output import abandon_unfinished, check_place
 
 FILES_SHOWN = 4  # in the summary
+NOTHING = "nothing to render"
 
 log = logging.getLogger("dr.cli")
 
@@ -38,9 +41,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...]
 
 
-def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bool, verbose: bool) -> int:
+def run_request(request: Request, json: bool, quiet: bool, verbose: bool) -> int:
     """Renders, writes and reports; gives the exit status."""
-    _check_log(bucket_log)
+    _check_log(request.bucket_log)
     with log_file(request.settings.log_folder, "render", verbose) as log_path:
         if verbose and log_path:
             print(f"dr: log: {log_path}", file=sys.stderr)
@@ -49,15 +52,25 @@ def run_request(request: Request, bucket_log: Path | None, json: bool, quiet: bo
         try:
             with cancel_on_signals(quiet) as cancel, choose_display(quiet or verbose) as display:
                 result = render_request(request, display.show, cancel)
-            write_bucket_log(bucket_log, result)
+            write_bucket_log(request.bucket_log, result)
         except KeyboardInterrupt:
-            return say("interrupted", Status.INCOMPLETE)
+            say("interrupted", Status.INCOMPLETE)
+            _leave_at_once()
         except Exception as error:
             log.exception("ended by an error")
             error.add_note(f"the whole story is in {log_path}" if log_path else "there is no log file")
             raise
     report(result, json, quiet)
     return int(result.status)
+
+
+def _leave_at_once() -> NoReturn:
+    """A thread may be inside an image library, which the end of the interpreter would crash. Servers are stopped."""
+    abandon_unfinished()
+    logging.shutdown()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(Status.INCOMPLETE)
 
 
 def write_bucket_log(path: Path | None, result: Result) -> None:
@@ -79,7 +92,11 @@ def report(result: Result, json: bool, quiet: bool) -> None:
             work = bucket.bucket
             say(f"bucket at {work.x},{work.y} was given up: {bucket.error}", Status.INCOMPLETE)
     if not quiet:
-        print(summarise(result), file=sys.stderr if json else sys.stdout, flush=True)
+        print(
+            summarise(result) if result.statistics.buckets or result.outputs or not result.complete else NOTHING,
+            file=sys.stderr if json else sys.stdout,
+            flush=True,
+        )
     if json:
         facts = result.statistics
         names = tuple(str(path) for path in result.outputs)

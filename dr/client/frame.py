@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dr.broker.buckets import Order, choose_cell, cut_frame, region_of
 from dr.broker.commands import MergeTile
@@ -30,6 +31,14 @@ class Plan(Struct, frozen=True, kw_only=True):
     options: Settings
     threads: int  # render threads of the farm, as far as they are known
 
+    def bind(self, settings: RenderSettings) -> Binding:
+        """What a frame's journal belongs to."""
+        return Binding(manifest=self.manifest, settings=settings, channels=self.channels, kernels=self.kernels)
+
+    def check_journal(self, path: Path, number: int) -> None:
+        """BadInput when the frame with this number cannot go on from this journal."""
+        Journal.resume(path, self.bind(replace(self.settings, frame=number))).close()
+
     def cut(self, settings: RenderSettings) -> tuple[BucketWork, ...]:
         size = self.options.bucket_size or choose_cell(settings, self.threads)
         return cut_frame(settings, size, Order(self.options.bucket_order), settings.seed)
@@ -46,6 +55,7 @@ class FrameInHand:
         self.journal: Journal | None = None
         self.loaded: list[BucketWork] = []  # what the journal held
         self.tiles = 0
+        self._told = ""  # what was wrong with the journal
 
     @property
     def number(self) -> int:
@@ -59,21 +69,17 @@ class FrameInHand:
         """Journals the frame, going on from what is there if so wanted. Lines for the user."""
         if resume and path.exists():
             return self._resume(path)
-        self.journal = Journal.begin(path, self._binding())
+        self.journal = Journal.begin(path, self.plan.bind(self.settings))
         return [self.journal.replaced] if self.journal.replaced else []
 
     def _resume(self, path: Path) -> list[str]:
-        self.journal = Journal.resume(path, self._binding())
+        self.journal = Journal.resume(path, self.plan.bind(self.settings))
         for work, layers in self.journal.tiles():
             self.framebuffer.merge(work, layers)
             self.loaded.append(work)
         share = self._samples_loaded() / _count_samples(region_of(self.settings), self.settings.samples)
         line = f"{path.name}: {len(self.loaded)} finished buckets ({share:.0%} of the picture) need no rendering"
         return [line, *([self.journal.dropped] if self.journal.dropped else [])]
-
-    def _binding(self) -> Binding:
-        plan = self.plan
-        return Binding(manifest=plan.manifest, settings=self.settings, channels=plan.channels, kernels=plan.kernels)
 
     def order(self) -> Frame:
         """What the broker is asked for: all buckets that are not done."""
@@ -100,12 +106,24 @@ class FrameInHand:
         """The pixels so far."""
         return self.framebuffer.picture()
 
+    def freeze(self) -> Framebuffer:
+        """What there is now, for another thread."""
+        return self.framebuffer.copy()
+
     def take_trouble(self) -> str:
-        """Why there is no journal any more: told once, or nothing."""
-        if self.journal is None or not self.journal.trouble:
+        """What is wrong with the journal: told once, or nothing."""
+        trouble = self.journal.trouble if self.journal else ""
+        if trouble == self._told:
             return ""
-        trouble, self.journal = self.journal.trouble, None
-        return f"the journal is lost and --resume cannot go on from here: {trouble}"
+        self._told = trouble
+        return trouble
+
+    def describe_rescue(self) -> str:
+        """What to do about a picture that could not be written."""
+        if self.journal is None or self.journal.trouble:
+            return ""
+        path = self.journal.path
+        return f"; every bucket is in {path}: make room, or move it beside another OUT, and say --resume"
 
     def close(self, *, safe: bool) -> None:
         """Ends the journal; with `safe`, the picture is on the disk and the journal goes."""

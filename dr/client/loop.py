@@ -73,7 +73,7 @@ class Recruiter(Protocol):
     def hear(self, endpoint: str, port: int) -> None: ...
 
 
-class Sources(Struct, frozen=True, kw_only=True):
+class Surroundings(Struct, frozen=True, kw_only=True):
     """Where facts come from, besides the user."""
 
     link: Link
@@ -85,14 +85,14 @@ class Loop:
     """Runs one broker from its first event to `Finished`."""
 
     def __init__(
-        self, broker: Broker, files: SceneFiles, sources: Sources, observer: Observer, stop_at: float = inf
+        self, broker: Broker, files: SceneFiles, around: Surroundings, observer: Observer, stop_at: float = inf
     ) -> None:
         """`stop_at`: when the time limit is over, on the monotonic clock."""
         self.broker = broker
         self.files = files
-        self.link = sources.link
-        self.servers = sources.servers
-        self.recruiter = sources.recruiter
+        self.link = around.link
+        self.servers = around.servers
+        self.recruiter = around.recruiter
         self.observer = observer
         self.stop_at = stop_at
         self.events: deque[events.Event] = deque()
@@ -119,7 +119,8 @@ class Loop:
             self._collect(cancel)
             self._settle()
             self._do_all(self.broker.tick(monotonic()))
-        self.events.extend(self.observer.turn_ended())
+        if self.finished is None:
+            self.events.extend(self.observer.turn_ended())
 
     def _settle(self) -> None:
         """Hands every waiting fact to the broker; doing what it asks for may bring new ones."""

@@ -22,11 +22,11 @@ from dr.client.frame import Plan
 from dr.client.frames import show_frames
 from dr.client.link import Link
 from dr.client.local import LocalServers
-from dr.client.loop import Loop, Sources
+from dr.client.loop import Loop, Surroundings
 from dr.client.outputs import Outputs
 from dr.client.request import Request, merge
 from dr.client.result import Result, Statistics
-from dr.client.sequence import Frames, ShowProgress, Wish
+from dr.client.sequence import FrameSequence, ShowProgress, Wish
 from dr.client.sources import Source, choose_source, plan_local, recruit, save_source, wants_local, warn
 from dr.client.tally import Tally
 from dr.errors import BadInput, Refused
@@ -59,11 +59,17 @@ def render_request(request: Request, show: ShowProgress | None, cancel: threadin
         recruiter = recruiter or stack.enter_context(closing(recruit(request, source, link.context)))
         if not local.servers and wants_local(request, source):
             local.start(plan_local(request.settings), request.settings)
-        render = Render(request, survey, Sources(link=link, servers=local, recruiter=recruiter), Tally(started))
+        render = Render(
+            request,
+            survey,
+            Surroundings(link=link, servers=local, recruiter=recruiter),
+            Tally(started, keeps_records=request.bucket_log is not None),
+        )
         render.warn(source)
         if not render.numbers:
             return render.nothing(show)
         frames = stack.enter_context(render.make_frames(source, show))
+        frames.check_journals()
         end = render.run(frames, cancel)
         if end.status is Status.COMPLETE and (line := save_source(request, source)):
             frames.told(line)
@@ -73,10 +79,10 @@ def render_request(request: Request, show: ShowProgress | None, cancel: threadin
 class Render:
     """One request whose scene is known."""
 
-    def __init__(self, request: Request, survey: Survey, sources: Sources, tally: Tally) -> None:
+    def __init__(self, request: Request, survey: Survey, around: Surroundings, tally: Tally) -> None:
         self.request = request
         self.survey = survey
-        self.sources = sources
+        self.around = around
         self.settings: RenderSettings = merge(survey.settings, request.picture)
         self.view: ViewSettings = merge(survey.view, request.view)
         check_outputs(request, self.settings, self.view)
@@ -88,7 +94,7 @@ class Render:
     def warn(self, source: Source) -> None:
         """Tells the user what should be known beforehand."""
         request = self.request
-        remote = (*self.sources.recruiter.endpoints, *([] if request.listen is None else [request.listen]))
+        remote = (*self.around.recruiter.endpoints, *([] if request.listen is None else [request.listen]))
         complaints = [f"{line}; the render goes on without" for line in source.complaints]
         for line in (*warn(request, remote, self.settings.region is not None), *complaints, *self.survey.notices):
             self.tally.add_line(line)
@@ -100,9 +106,8 @@ class Render:
             self.tally.add_line("nothing moves in this scene: all frames are alike")
         there = [number for number in wanted if self._is_there(number)]
         if there:
-            self.tally.add_line(
-                f"frame {show_frames(there)} {'is' if len(there) == 1 else 'are'} there already: not rendered again"
-            )
+            are = "s {} are" if len(there) > 1 else " {} is"
+            self.tally.add_line(f"frame{are.format(show_frames(there))} there already: not rendered again")
         return tuple(number for number in wanted if number not in set(there))
 
     def _is_there(self, number: int) -> bool:
@@ -112,7 +117,7 @@ class Render:
             return False
         return request.skip_existing or journal is None or not journal.exists()
 
-    def make_frames(self, source: Source, show: ShowProgress | None) -> Frames:
+    def make_frames(self, source: Source, show: ShowProgress | None) -> FrameSequence:
         request, options = self.request, self.request.settings
         kernels = _code_digest()
         timers = replace(settings_part(options, Timers), wait_s=request.wait_s or inf)
@@ -143,25 +148,25 @@ class Render:
             autosave_s=request.autosave_s or inf,
             show=show,
         )
-        return Frames(broker, plan, wish, self.tally)
+        return FrameSequence(broker, plan, wish, self.tally)
 
-    def run(self, frames: Frames, cancel: threading.Event) -> Finished:
-        listener, local = self.sources.link.listener, self.sources.servers
+    def run(self, frames: FrameSequence, cancel: threading.Event) -> Finished:
+        listener, local = self.around.link.listener, self.around.servers
         fleet = frames.broker.fleet
-        self.sources.recruiter.connected = lambda: [each.endpoint for each in fleet if each.phase in HEARING]
+        self.around.recruiter.connected = lambda: [each.endpoint for each in fleet if each.phase in HEARING]
         first: list[Event] = [
             *([ListeningBegan(listener.place)] if listener else []),
             *(ServerExpected(server.endpoint, server.plan.name) for server in local.servers),
             *frames.begin_frames(),
         ]
         stop_at = self.tally.started + (self.request.time_limit_s or inf)
-        end = Loop(frames.broker, self.files, self.sources, frames, stop_at).run(first, cancel)
+        end = Loop(frames.broker, self.files, self.around, frames, stop_at).run(first, cancel)
         local.ask_to_stop()
         self.tally.ended = monotonic()
         frames.end()
         return end
 
-    def result(self, end: Finished, frames: Frames) -> Result:
+    def result(self, end: Finished, frames: FrameSequence) -> Result:
         frames.show_now()
         if end.status is Status.BAD_INPUT:
             raise BadInput(end.reason)
@@ -192,8 +197,8 @@ class Render:
 
     def _count_threads(self) -> int:
         """Render threads of the farm, as far as they are known."""
-        remote = len(self.sources.recruiter.endpoints) + (self.request.listen is not None)
-        return sum(server.plan.threads for server in self.sources.servers.servers) + REMOTE_THREADS * remote
+        remote = len(self.around.recruiter.endpoints) + (self.request.listen is not None)
+        return sum(server.plan.threads for server in self.around.servers.servers) + REMOTE_THREADS * remote
 
 
 def _survey_unless(cancel: threading.Event, request: Request) -> Survey:

@@ -48,6 +48,7 @@ class Request(Struct, frozen=True, kw_only=True):
     autosave_s: float | None = None  # between two partial pictures
     time_limit_s: float | None = None  # then what there is is written
     wait_s: float | None = None  # without any server; None: as long as it takes
+    bucket_log: Path | None = None  # one line per bucket of all frames
     security: Security = msgspec.field(default_factory=_no_keys)
 
     @property
@@ -60,7 +61,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
 _PATIENCE = ("autosave_s", "time_limit_s", "wait_s")
 _OWN = frozenset(
-    {"size", "channels", "outputs", "servers", "listen", "local", "settings", "insecure"}
+    {"size", "channels", "outputs", "bucket_log", "servers", "listen", "local", "settings", "insecure"}
     | {"frames", "skip_existing", "resume", *_PATIENCE}
 )
 _PICTURE = frozenset(RenderSettings.__struct_fields__)
@@ -89,6 +90,7 @@ def make_request(scene: str | Path, options: Mapping[str, Any], environ: Mapping
         settings=_settings(given.get("settings"), _pick(given, _PROCESS), environ),
         settings_file=_settings_file(given.get("settings")),
         frames=_frames(given.get("frames")),
+        bucket_log=given.get("bucket_log"),
         skip_existing=bool(given.get("skip_existing")),
         resume=bool(given.get("resume")),
         **{name: _seconds(name, given[name]) for name in _PATIENCE if name in given},
@@ -158,7 +160,9 @@ def _frames(frames: Any) -> tuple[int, ...]:
     if isinstance(frames, str):
         return parse_frames(frames)
     numbers = [frames] if isinstance(frames, int) else list(frames)
-    return parse_frames(",".join(map(str, numbers))) if numbers else ()
+    if not numbers:
+        raise BadInput("frames: expected at least one number, found none")
+    return parse_frames(",".join(map(str, numbers)))
 
 
 def _seconds(name: str, value: Any) -> float:

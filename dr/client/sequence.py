@@ -7,6 +7,7 @@ this are still being rendered; pictures are written by another thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -24,8 +25,8 @@ from dr.client.finisher import Finisher
 from dr.client.frame import FrameInHand, Plan
 from dr.client.outputs import Outputs
 from dr.client.tally import Progress, Tally
-from dr.errors import BadInput
-from dr.image.framebuffer import Picture
+from dr.errors import BadInput, DrError
+from dr.image.framebuffer import Framebuffer, Picture
 from dr.scene.model import ViewSettings
 
 SNAPSHOT_S = 0.05  # between two calls of the user's progress callback
@@ -45,7 +46,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     show: ShowProgress | None = None
 
 
-class Frames:
+class FrameSequence:
     """All frames of one render."""
 
     def __init__(self, broker: Broker, plan: Plan, wish: Wish, tally: Tally) -> None:
@@ -62,6 +63,7 @@ class Frames:
         self._next_snapshot = 0.0
         self._autosave_at = monotonic() + wish.autosave_s
         self._gave_up = False
+        self._unsaved: list[str] = []  # why a picture was not saved meanwhile
 
     # The loop's observer
 
@@ -73,7 +75,7 @@ class Frames:
     def frame_finished(self, command: FrameFinished) -> None:
         """Every bucket of it is done or given up."""
         frame = self.live.pop(command.frame)
-        self.last = frame
+        self._end_frame(frame)
         if command.poisoned:
             self._put_aside(frame)
         else:
@@ -91,8 +93,9 @@ class Frames:
         if self.wish.show and now >= self._next_snapshot:
             self._next_snapshot = now + SNAPSHOT_S
             self.show_now()
-        for frame in self.live.values():
-            if line := frame.take_trouble():
+        unsaved, self._unsaved = self._unsaved, []
+        for line in [*(frame.take_trouble() for frame in self.live.values()), *unsaved]:
+            if line:
                 self.told(line)
         if now >= self._autosave_at:
             self._autosave_at = now + self.wish.autosave_s
@@ -113,31 +116,52 @@ class Frames:
             self.live[frame.index] = frame
             yield FrameRequested(frame.order())
 
+    def check_journals(self) -> None:
+        """BadInput when a frame, however late, cannot go on from its journal."""
+        for number in self.wish.numbers if self.wish.resume else ():
+            path = self.wish.outputs.journal(number)
+            if path and path.exists():
+                self.plan.check_journal(path, number)
+
     def _keep_journal(self, frame: FrameInHand) -> None:
+        """The first frame's journal is part of the bargain; one that fails later does not end a render of hours."""
         path = self.wish.outputs.journal(frame.number)
-        for line in frame.keep_journal(path, self.wish.resume) if path else ():
-            self.told(line)
+        if path is None:
+            return
+        if self.wish.resume and not path.exists():
+            self.told(f"there is no journal {path.name}: frame {frame.number} begins anew")
+        try:
+            for line in frame.keep_journal(path, self.wish.resume):
+                self.told(line)
+        except BadInput as error:
+            if not frame.index:
+                raise
+            self.told(f"{error}; this frame has no journal")
 
     def end(self) -> None:
         """The render is over: pictures of frames that are not complete are written, too. Raises BadInput."""
-        for frame in self.live.values():
-            self.last = frame
+        for frame in reversed(self.live.values()):  # the picture is that of the first one
+            self._end_frame(frame)
             self._put_aside(frame)
         self.live.clear()
         self.finisher.finish()
         if self.finisher.failures:
             raise BadInput("; ".join(self.finisher.failures))
 
-    def __enter__(self) -> Frames:
+    def _end_frame(self, frame: FrameInHand) -> None:
+        self.last = frame
+        self.tally.end_frame(frame.number)
+
+    def __enter__(self) -> FrameSequence:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Whatever has happened, the journals come to the disk; but who presses Ctrl-C twice does not wait for it."""
-        if kind is None or not issubclass(kind, KeyboardInterrupt):
-            for frame in self.live.values():
-                frame.close(safe=not frame.has_pixels)
+        """Whatever has happened, what there is comes to the disk; but who presses Ctrl-C twice does not wait for it."""
+        if kind and not issubclass(kind, KeyboardInterrupt):
+            with suppress(DrError):  # the first error is the one to tell
+                self.end()
 
     def picture(self) -> Picture:
         """Of the frame that ended last."""
@@ -150,7 +174,11 @@ class Frames:
 
     def _write(self, frame: FrameInHand) -> None:
         """In the finisher's thread."""
-        self.written += self.wish.outputs.write(frame.number, frame.picture(), self.wish.view)
+        try:
+            self.written += self.wish.outputs.write(frame.number, frame.picture(), self.wish.view)
+        except BadInput as error:
+            frame.close(safe=False)
+            raise BadInput(f"{error}{frame.describe_rescue()}") from error
         frame.close(safe=True)
 
     def _put_aside(self, frame: FrameInHand) -> None:
@@ -167,9 +195,14 @@ class Frames:
         """A copy of each picture so far, unless the last one is still being written."""
         for frame in self.live.values():
             if frame.has_pixels and not self.finisher.backlog:
-                self.finisher.put(
-                    partial(self.wish.outputs.write_partial, frame.number, frame.picture(), self.wish.view)
-                )
+                self.finisher.put(partial(self._save, frame.number, frame.freeze()))
+
+    def _save(self, number: int, frozen: Framebuffer) -> None:
+        """In the finisher's thread. What cannot be saved meanwhile may be written in the end."""
+        try:
+            self.wish.outputs.write_partial(number, frozen.picture(), self.wish.view)
+        except BadInput as error:
+            self._unsaved.append(f"--autosave: {error}")
 
     def _stop_if_unwritable(self) -> list[Event]:
         """Frames that cannot be written are not worth rendering."""

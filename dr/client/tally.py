@@ -11,7 +11,10 @@ from dr.broker.fleet import Phase
 from dr.broker.report import Report, ServerReport
 from dr.client.result import BucketRecord, LostServer, ServerStatistics, Statistics
 
-_FITTING = {Phase.LEASED: Topic.PREPARING, Phase.WAITING: Topic.WAITING}  # what was said before is over
+_FITTING: dict[str, Topic] = {
+    Phase.LEASED: Topic.PREPARING,
+    Phase.WAITING: Topic.WAITING,
+}  # what was said before is over
 _SILENT = frozenset({Topic.JOINED, Topic.PREPARING})  # shown in the server's row alone
 
 
@@ -56,13 +59,15 @@ class _Seen(Struct):
 class Tally:
     """The sums of one render. `started` and every `now` are seconds of one clock."""
 
-    def __init__(self, started: float, numbers: Sequence[int] = (0,)) -> None:
-        """`numbers` of the frames, in the order of their indices."""
+    def __init__(self, started: float, keeps_records: bool = True) -> None:
+        """Without `keeps_records`, buckets are remembered of the last frame and those in hand alone."""
         self.started = started
         self.ended: float | None = None
-        self.numbers = numbers
+        self.numbers: Sequence[int] = (0,)  # of the frames, in the order of their indices
+        self.keeps_records = keeps_records
         self.records: list[BucketRecord] = []
         self.notices: list[str] = []
+        self._ended: set[int] = set()  # number of the last frame that ended
         self._shown = 0  # notices that a snapshot has taken
         self._seen: dict[str, _Seen] = {}  # by endpoint
 
@@ -80,6 +85,11 @@ class Tally:
                 frame=self.numbers[tile.frame],
             )
         )
+
+    def end_frame(self, number: int) -> None:
+        if not self.keeps_records:
+            self.records = [record for record in self.records if record.frame not in self._ended]
+        self._ended = {number}
 
     def add_line(self, line: str) -> None:
         """Something that the user should know and that is about no server in particular."""

@@ -8,6 +8,7 @@ samples and rectangles were split is therefore free, as long as every split in s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,12 @@ class Framebuffer:
         """The picture so far: means, sample 0's depth and id; pixels without samples are 0. See Picture for shapes."""
         count = np.maximum(self.done, 1).astype(np.float32)
         return {str(channel): self._plane(channel, count) for channel in self.planes}
+
+    def copy(self) -> Framebuffer:
+        """The sums so far, which later tiles do not change; tiles that wait for earlier ones are left out."""
+        copied = copy(self)
+        copied.sums, copied.done, copied.pending = self.sums.copy(), self.done.copy(), {}
+        return copied
 
     def picture(self) -> Picture:
         return Picture(width=self.width, height=self.height, region=self.region, channels=self.channels())

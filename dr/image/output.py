@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, NamedTuple
 
 from dr.errors import BadInput
@@ -20,6 +21,8 @@ from dr.image.journal_file import sync_folder
 from dr.image.png import encode_jpeg, encode_png
 from dr.protocol.messages import Channel
 from dr.scene.model import ViewSettings
+
+LITTLE_BYTES = 1 << 30  # of free disk: worth a word when a picture cannot be written
 
 
 class Format(NamedTuple):
@@ -77,7 +80,16 @@ def write_picture(path: Path, picture: Picture, view: ViewSettings) -> None:
         with replacing(path) as temporary:
             _write(form.name, temporary, spec, pixels)
     except OSError as error:
-        raise BadInput(f"{path}: cannot write the picture: {error.strerror or error}") from error
+        raise BadInput(f"{path}: cannot write the picture: {_explain(error, path)}") from error
+
+
+_unfinished: set[Path] = set()  # temporary files of this process
+
+
+def abandon_unfinished() -> None:
+    """Removes what other threads are still writing: the process is about to leave."""
+    for temporary in tuple(_unfinished):
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -86,6 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
     target = path.resolve()  # a symbolic link stays one
     temporary = _temporary_beside(target)
     temporary.touch(exist_ok=False)  # an OSError with a reason, which image libraries do not give
+    _unfinished.add(temporary)
     try:
         yield temporary
         _sync(temporary)
@@ -93,6 +106,7 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(target)
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
 
 
 def _format(path: Path) -> Format:
@@ -112,6 +126,16 @@ def _write(name: str, path: Path, spec: Any, pixels: Any) -> None:
         raise OSError(OpenImageIO.geterror())
     if not (file.open(str(path), spec) and file.write_image(pixels) and file.close()):
         raise OSError(file.geterror())
+
+
+def _explain(error: OSError, path: Path) -> str:
+    """Image libraries do not say that the disk is full."""
+    reason = error.strerror or str(error)
+    try:
+        free = disk_usage(path.resolve().parent).free
+    except OSError:
+        return reason
+    return f"{reason} ({free / 1e6:.0f} MB are free there)" if free < LITTLE_BYTES else reason
 
 
 def _sync(path: Path) -> None:

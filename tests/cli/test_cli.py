@@ -273,7 +273,7 @@ def test_a_bug_in_a_render_names_the_log_with_its_traceback(
     def fail(*words: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("dr.cli.run.render_frame", fail)
+    monkeypatch.setattr("dr.cli.run.render_request", fail)
     assert main(["render", scene]) == BUG
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ def _user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without settings, keys and spawners; nothing of this machine's is asked by default."""
     announce, port = free_ports(2)
     ours = {"HOME": str(tmp_path), "DR_ANNOUNCE_PORT": str(announce), "DR_PORT": str(port)}
-    for name, value in {**environment(tmp_path), **ours}.items():
+    changed = {name: os.environ.get(name, str(tmp_path / name)) for name in ("DR_KERNEL_CACHE", "NUMBA_CACHE_DIR")}
+    for name, value in {**environment(tmp_path), **ours, **changed}.items():  # what the doctor sets is taken back
         monkeypatch.setenv(name, value)
 
 

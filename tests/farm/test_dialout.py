@@ -151,7 +151,7 @@ def test_a_server_that_is_killed_is_noticed_and_the_picture_is_complete(tmp_path
         running(tmp_path, *render_words(tmp_path, place, "--no-local", "-v", bucket_s=0.2)) as client,
     ):
         for _ in range(2):
-            wait_for_line(client, "renders with 1 threads")
+            wait_for_line(client, "renders with 1 thread")
         wait_for_line(client, "from one")
         one.kill()
         assert "the connection was closed" in wait_for_line(client, "lost one")

@@ -166,3 +166,22 @@ def test_without_a_server_for_so_long_the_render_ends(tmp_path: Path) -> None:
     assert "no server within 1 s" in done.stderr
     assert json.loads(done.stdout)["outputs"] == []
     assert not list(tmp_path.glob("*.journal"))
+
+
+def test_an_autosave_that_fails_costs_nothing_else(tmp_path: Path) -> None:
+    scene, out = write_scene(tmp_path, bucket_s=0.05), tmp_path / "a.exr"
+    (tmp_path / "a.partial.exr").mkdir()
+    done = run_dr(tmp_path, "render", scene, "-o", out, *SIZE, "--threads", 1, "--autosave", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert "--autosave: " in done.stderr
+    assert out.exists()
+
+
+def test_a_late_frame_of_another_picture_is_refused_before_anything_is_rendered(tmp_path: Path) -> None:
+    scene, out = write_scene(tmp_path), tmp_path / "a.#.exr"
+    (tmp_path / "a.9.exr.journal").write_bytes(b"something else")
+    words = ("--frames", "1-9", "--resume", "-q")
+    done = run_dr(tmp_path, "render", scene, "-o", out, *SIZE, *words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "a.9.exr.journal" in done.stderr
+    assert not (tmp_path / "a.1.exr").exists()

@@ -49,7 +49,7 @@ def test_when_all_frames_are_there_nothing_is_rendered(tmp_path: Path) -> None:
     run_dr(tmp_path, "render", scene, "-o", out, *SIZE, "--frames", "1-3", "-q")
     done = run_dr(tmp_path, "render", scene, "-o", out, *SIZE, "--frames", "1-3", "--skip-existing")
     assert done.returncode == 0, done.stderr
-    assert "frame 1-3 are there already" in done.stderr
+    assert "frames 1-3 are there already" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)

@@ -15,7 +15,7 @@ from dr.scene.model import RenderSettings
 LOG = """\
 2026-11-20 13:28:47.085 INFO    dr.client: local-1 says: 2026-11-20 13:28:47,041 INFO listening on ipc:///tmp/dr/1
 2026-11-20 13:28:47.185 INFO    dr.client: dial ipc:///tmp/dr/1
-2026-11-20 13:28:48.467 INFO    dr.client: joined local-1: renders with 1 threads
+2026-11-20 13:28:48.467 INFO    dr.client: joined local-1: renders with 1 thread
 2026-11-20 13:28:48.469 INFO    dr.client: tile 0 from local-1 after 0.001 s
 2026-11-20 13:28:48.999 INFO    dr.client: tile 1 from local-1 after 0.001 s
 """

@@ -286,3 +286,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
 class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)
+
+
+def test_a_bucket_that_fails_wherever_it_is_raced_is_given_up_though_its_first_server_hangs() -> None:
+    job = make_job(1)
+    job.assign(0, A)
+    for is_last in (False, False, True):
+        job.assign(0, B)
+        assert job.fail(0, B, "kernel raised", servers_seen=3) == is_last
+    assert job.is_over
+    job.check({A: [], B: []})

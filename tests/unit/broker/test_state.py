@@ -815,7 +815,11 @@ def test_what_another_process_failed_is_no_fault_of_the_next_one() -> None:
 
 
 def test_restarts_leave_nothing_behind() -> None:
-    farm = farm_of(server(0), server(1))
+    farm = SimulatedFarm()
+    farm.tell(events.FrameRequested(make_frame(width=512, height=512)))  # more buckets than die with a server
+    for sim in (server(0), server(1)):
+        farm.add(sim)
+    settle(farm)
     fickle = next(iter(farm.servers.values()))
     fleet, links = farm.broker.fleet, farm.broker.links
     for times in range(1, MAX_LOSSES + 20):
@@ -829,3 +833,23 @@ def test_restarts_leave_nothing_behind() -> None:
     farm.broker.check()
     assert set(fleet.holders) == {sim.boot for sim in farm.servers.values()}
     assert len(links.lost) == MAX_LOSSES
+
+
+def test_poison_on_a_server_that_hangs_does_not_hold_up_the_frame() -> None:
+    farm = farm_of(server(0, threads=1), server(1))
+    stuck, good = farm.servers.values()
+    poison = stuck.works[0]
+    for _ in range(400):
+        for held in good.running():
+            if held == poison:
+                farm.fail(good, held)
+            else:
+                farm.finish(good, held)
+        settle(farm)
+        if farm.finished:
+            break
+        farm.say(stuck, stuck.beat())
+        farm.pass_time(farm.now + 0.1)
+    assert farm.finished is not None
+    assert [each.bucket.id for each in farm.finished.poisoned] == [poison.id]
+    assert set(farm.merged) == ALL - {poison.id}
