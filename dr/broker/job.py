@@ -105,10 +105,6 @@ class Job:
     def poisoned(self) -> tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.state is State.POISONED)
 
-    def next_todo(self) -> int | None:
-        """The bucket at the front of the queue."""
-        return self.todo[0] if self.todo else None
-
     def next_suspect(self, server: bytes, ready: Set[bytes]) -> int | None:
         """The first suspect for this server: one that has not failed here, or that has failed on all `ready` ones."""
         for bucket in self.suspects:

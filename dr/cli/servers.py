@@ -116,7 +116,7 @@ def resolve(
 ) -> int:
     """Look up and store the addresses of servers: a render uses them when a name does not resolve.
 
-    Status 1 if a name has no address; what is stored for it stays.
+    Status 1 if an enabled name has no address; what is stored for it stays.
     """
     from dr.client.resolver import look_up
     from dr.client.server_list import ServerList, host_name
@@ -127,7 +127,8 @@ def resolve(
     rows = [row for word in servers for row in listed.find(word)] if servers else listed.rows
     found = look_up(host_name(row.entry) for row in rows)
     _edit(settings, lambda listed_now: listed_now.store(found))
-    return COMPLETE if all(each.literals for each in found.values()) else INCOMPLETE
+    missed = {row.entry.host for row in rows if row.entry.enabled and not found[host_name(row.entry)].literals}
+    return INCOMPLETE if missed else COMPLETE
 
 
 @servers_app.command("save")

@@ -6,7 +6,7 @@ Only what stops a render or changes its pixels fails; what costs time or may sto
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -194,11 +194,6 @@ def check_announced(subject: str, welcome: Welcome, announced: Announcement | No
         hint = "dr status shows both; somebody else may announce there"
         return _check(subject, name, Verdict.WARN, f"port {announce} names another process on port {port}", hint)
     return _check(subject, name, Verdict.OK, f"port {announce} names it")
-
-
-def worst(checks: Iterable[Check]) -> Verdict:
-    verdicts = {check.verdict for check in checks}
-    return next((verdict for verdict in (Verdict.FAIL, Verdict.WARN) if verdict in verdicts), Verdict.OK)
 
 
 def _check(subject: str, name: str, verdict: Verdict, found: str, hint: str = "") -> Check:

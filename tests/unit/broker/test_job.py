@@ -25,9 +25,9 @@ def states(job: Job) -> list[State]:
 
 def test_buckets_go_from_the_queue_to_a_server_to_the_picture() -> None:
     job = make_job(2)
-    assert job.next_todo() == 0
+    assert job.todo[0] == 0
     job.assign(0, A)
-    assert job.next_todo() == 1
+    assert job.todo[0] == 1
     assert job.finish(0) == (A,)
     job.assign(1, B)
     assert job.finish(1) == (B,)
@@ -48,7 +48,7 @@ def test_a_suspect_waits_apart() -> None:
     job = make_job(2)
     job.assign(0, A)
     job.release(0, A, suspect=True)
-    assert (job.next_todo(), job.next_suspect(B, frozenset({B}))) == (1, 0)
+    assert (job.todo[0], job.next_suspect(B, frozenset({B}))) == (1, 0)
     assert states(job) == [State.SUSPECT, State.TODO]
 
 
@@ -129,7 +129,7 @@ def test_a_tile_counts_though_its_bucket_went_back_to_the_queue() -> None:
     job.assign(0, A)
     job.release(0, A)
     assert job.finish(0) == ()
-    assert job.next_todo() is None
+    assert not job.todo
     assert job.is_over
 
 
@@ -235,7 +235,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(server=st.sampled_from([A, B, C]))
     def take(self, server: bytes) -> None:
-        bucket = self.job.next_todo()
+        bucket = self.job.todo[0] if self.job.todo else None
         if bucket is None:
             bucket = self.job.next_suspect(server, frozenset({A, B, C}))
         if bucket is not None:
@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def split(self) -> None:
-        bucket = self.job.next_todo()
+        bucket = self.job.todo[0] if self.job.todo else None
         if bucket is not None and (parts := halve(self.job.entries[bucket].work)):
             self.job.split(bucket, parts)
             self.over.add(bucket)
