@@ -214,13 +214,13 @@ def own_line_comments(text: str) -> list[str]:
     return [found.rstrip() for found in re.findall(r"^[ \t]*(#.*)$", text, re.MULTILINE)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(documents())
 def test_an_unchanged_text_is_the_same_text(text: str) -> None:
     assert edit(text).text() == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(documents())
 def test_adding_keeps_all_that_was_there_and_removing_it_again_gives_the_same_bytes(text: str) -> None:
     before = tomllib.loads(text)
@@ -233,7 +233,7 @@ def test_adding_keeps_all_that_was_there_and_removing_it_again_gives_the_same_by
         assert removed(longer, len(before["servers"])) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(documents(), st.data())
 def test_removing_takes_the_right_tables_and_leaves_comments_in_their_own_lines(text: str, data: st.DataObject) -> None:
     before = tomllib.loads(text)
@@ -246,7 +246,7 @@ def test_removing_takes_the_right_tables_and_leaves_comments_in_their_own_lines(
     assert set(own_line_comments(text)) <= set(comments(shorter))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(documents(), st.data())
 def test_a_changed_table_changes_alone(text: str, data: st.DataObject) -> None:
     before = tomllib.loads(text)
