@@ -11,7 +11,7 @@ from dr.client.addresses import resolve_servers, saved_words
 from dr.client.checks import check_outputs, check_scene
 from dr.client.listen import check_listen
 from dr.client.request import Request, merge
-from dr.client.sources import Source, choose_source, plan_local, wants_local
+from dr.client.sources import Source, choose_source, named_source, plan_local, wants_local
 from dr.scene.model import RenderSettings
 from dr.scene.survey import run_survey
 
@@ -27,7 +27,7 @@ def check_request(request: Request, json: bool) -> int:
     check_scene(request.scene)
     if request.listen is not None:
         check_listen(request.listen, request.security)
-    named = Source(words=request.servers) if request.servers else None
+    named = named_source(request)
     servers = resolve_servers(request.servers, request.security).require() if named else None
     survey = run_survey(request.scene, request.picture)
     settings = merge(survey.settings, request.picture)

@@ -15,6 +15,7 @@ import typer
 
 from dr.cli import COMPLETE, INCOMPLETE, REFUSED, say
 from dr.cli.options import Insecure, SettingsFile
+from dr.cli.status import running_spawners
 from dr.cli.tables import make_console, print_lines
 from dr.errors import BadInput, DrError
 from dr.settings import Settings, default_settings_file, load_settings
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from dr.client.doctor_checks import Check
     from dr.client.doctor_machine import Kernels
-    from dr.client.targets import RunningSpawner
 
 EXAMPLES = """\
 Examples:
@@ -85,7 +85,7 @@ def doctor(
     security = load_security(os.environ, insecure)
     if insecure:
         say(WARNING, COMPLETE)
-    named = find_named(hosts or (), values, _spawners())
+    named = find_named(hosts or (), values, running_spawners())
     kernels = _kernels(values)
     with log_file(values.log_folder, "doctor"):
         asked = ask_servers(named, values, security)
@@ -116,18 +116,6 @@ def _load(file: Path | None) -> tuple[Settings, list[Check]]:
         return load_settings(file, os.environ).values, [check_settings(place, "")]
     except BadInput as error:
         return Settings(), [check_settings(place, str(error))]
-
-
-def _spawners() -> list[RunningSpawner]:
-    """Those of this user that run here, as far as that can be known."""
-    from dr.client.targets import RunningSpawner
-    from workers.spawner.registry import running
-
-    try:
-        found = running()
-    except (BadInput, OSError):  # a user without a folder has none
-        return []
-    return [RunningSpawner(ports=each.ports, announce=each.announce, bind=each.bind) for each in found]
 
 
 def _kernels(values: Settings) -> Kernels:

@@ -87,7 +87,7 @@ def status(
     security = load_security(os.environ, insecure)
     if insecure:
         say(WARNING, COMPLETE)
-    targets = find_targets(hosts or (), values, security, () if hosts else _spawners())
+    targets = find_targets(hosts or (), values, security, () if hosts else running_spawners())
     if watch:
         return _watch(watch_farm(targets, values, seconds or FOREVER_S, security), json)
     rows = ask_farm(targets, values, seconds or LISTEN_S, security)
@@ -96,7 +96,7 @@ def status(
     return max(statuses)
 
 
-def _spawners() -> list[RunningSpawner]:
+def running_spawners() -> list[RunningSpawner]:
     """Those of this user that run here, as far as that can be known."""
     from dr.client.targets import RunningSpawner
     from workers.spawner.registry import running

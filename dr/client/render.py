@@ -27,7 +27,7 @@ from dr.client.outputs import Outputs
 from dr.client.request import Request, merge
 from dr.client.result import Result, Statistics
 from dr.client.sequence import FrameSequence, ShowProgress, Wish
-from dr.client.sources import Source, choose_source, plan_local, recruit, save_source, wants_local, warn
+from dr.client.sources import Source, choose_source, named_source, plan_local, recruit, save_source, wants_local, warn
 from dr.client.tally import Tally
 from dr.errors import BadInput, Refused
 from dr.image.framebuffer import Picture
@@ -50,7 +50,7 @@ def render_request(request: Request, show: ShowProgress | None, cancel: threadin
     with ExitStack() as stack:
         local = stack.enter_context(LocalServers())
         link = stack.enter_context(closing(Link(request.security, request.listen)))
-        source = Source(words=request.servers) if request.servers else None
+        source = named_source(request)
         recruiter = stack.enter_context(closing(recruit(request, source, link.context))) if source else None
         if wants_local(request, source):
             local.start(plan_local(request.settings), request.settings)

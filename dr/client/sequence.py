@@ -1,6 +1,6 @@
 """Renders the frames of a request, one after the other: orders them, takes their tiles, has their pictures written.
 
-The loop's observer. At most MAX_LIVE frames are in hand, so that the next one's buckets are there when the last ones of
+The loop's observer. At most MAX_LIVE_FRAMES are in hand, so that the next one's buckets are there when the last ones of
 this are still being rendered; pictures are written by another thread.
 """
 

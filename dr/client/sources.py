@@ -43,10 +43,13 @@ class Source(Struct, kw_only=True):
         return bool(self.words) or any(server.enabled for server in self.servers)
 
 
+def named_source(request: Request) -> Source | None:
+    """The servers of the command line, which count before the scene is known; None when it names none."""
+    return Source(words=request.servers) if request.servers else None
+
+
 def choose_source(request: Request, survey: Survey) -> Source:
-    """Where the list of servers comes from. Raises BadInput when nobody would render."""
-    if request.servers:
-        return Source(words=request.servers)
+    """The saved list that counts when the command line names no server. Raises BadInput when nobody would render."""
     if survey.servers:
         source = Source(servers=survey.servers, from_scene=True)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ def test_jobs_are_done_one_after_the_other() -> None:
     done: list[int] = []
     finisher = Finisher()
     for number in range(20):
-        finisher.put(lambda number=number: done.append(number))  # type: ignore[misc]
+        finisher.put(partial(done.append, number))
     finisher.finish()
     assert done == list(range(20))
 
